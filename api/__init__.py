@@ -1,0 +1,1 @@
+"""The HTTP service: what people and programs do with scenarios, subscriptions and their inbox."""

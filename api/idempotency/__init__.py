@@ -1,0 +1,1 @@
+"""Idempotency keys: a request that is repeated is answered again, not carried out again."""

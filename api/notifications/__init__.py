@@ -1,0 +1,1 @@
+"""The inbox: what happened, told to one user."""

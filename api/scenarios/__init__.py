@@ -1,0 +1,1 @@
+"""Test scenarios and their executions: what people follow."""

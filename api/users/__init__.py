@@ -1,0 +1,1 @@
+"""Users: who a token names, as a row."""
