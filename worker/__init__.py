@@ -1,0 +1,1 @@
+"""Takes events from the queue and tells their subscribers."""
