@@ -4,25 +4,21 @@ import re
 from functools import cache
 from importlib.resources import files
 
+from shared.addresses import MAX_EMAIL_LENGTH, is_email
+
 MAX_EXTERNAL_ID_LENGTH = 255
 MAX_NAME_LENGTH = 200
-MAX_EMAIL_LENGTH = 320
 MAX_LOCALE_LENGTH = 35
 MAX_TIME_ZONE_LENGTH = 64
 
-# Modest on purpose: whether an address exists only a message to it can tell. Refused is what is no address at all, and
-# what would mean something else in the header of a mail. These patterns are read as JSON Schema as well.
-EMAIL = r'^[^\s\x00-\x1f\x7f@<>(),:;"\\\[\]]{1,64}@[^\s\x00-\x1f\x7f@<>(),:;"\\\[\]]{1,255}$'
-
 # A language tag (RFC 5646, section 2.1): language, script, region, variants, extensions, private use. The longer names
-# of languages that its grammar reserves were never given to any.
+# of languages that its grammar reserves were never given to any. The pattern is read as JSON Schema as well.
 LOCALE = (
     r"^[A-Za-z]{2,3}(-[A-Za-z]{3}){0,3}(-[A-Za-z]{4})?(-([A-Za-z]{2}|[0-9]{3}))?"
     r"(-([A-Za-z0-9]{5,8}|[0-9][A-Za-z0-9]{3}))*(-[0-9A-WY-Za-wy-z](-[A-Za-z0-9]{2,8})+)*(-[xX](-[A-Za-z0-9]{1,8})+)?$"
 )
 
 _UNUSABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-_EMAIL = re.compile(EMAIL)
 _LOCALE = re.compile(LOCALE)
 _REGION_LENGTH = 2
 _SCRIPT_LENGTH = 4
@@ -46,7 +42,7 @@ def parse_email(value: str) -> str:
     Raises:
         ValueError: It has not.
     """
-    if not _EMAIL.fullmatch(parse_line(value, max_length=MAX_EMAIL_LENGTH)):
+    if not is_email(parse_line(value, max_length=MAX_EMAIL_LENGTH)):
         message = "should be an e-mail address"
         raise ValueError(message)
     return value

@@ -1,5 +1,6 @@
 """The engine and its sessions: asyncpg underneath, every wait bounded."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -22,12 +23,15 @@ def parse_database_url(url: str) -> URL:
     return make_url(url).set(drivername="postgresql+asyncpg")
 
 
-def create_engine(settings: "DatabaseSettings", *, application_name: str) -> AsyncEngine:
+def create_engine(
+    settings: "DatabaseSettings", *, application_name: str, planner: Mapping[str, str] | None = None
+) -> AsyncEngine:
     """Return an engine whose every wait has an end: pool, connect, statement, lock, idle transaction.
 
     Args:
         settings: Where PostgreSQL is and how long to wait for it.
         application_name: Shown in `pg_stat_activity`.
+        planner: Settings of PostgreSQL's planner, for statements that need their plans to be of one kind.
     """
     return create_async_engine(
         parse_database_url(settings.url.get_secret_value()),
@@ -49,6 +53,7 @@ def create_engine(settings: "DatabaseSettings", *, application_name: str) -> Asy
                 "idle_in_transaction_session_timeout": _milliseconds(settings.statement_timeout * 2),
                 # Plans of our short statements never pay for just-in-time compilation.
                 "jit": "off",
+                **(planner or {}),
             },
         },
     )

@@ -11,6 +11,8 @@ RELAY = "notifications_relay"
 OPERATOR = "notifications_operator"
 
 BECOME_RELAY = text(f"SET LOCAL ROLE {RELAY}")
+# Back to what the login may do, within the transaction.
+BECOME_SELF = text("SET LOCAL ROLE NONE")
 BECOME_OPERATOR = text(f"SET LOCAL ROLE {OPERATOR}")
 
 _HAS = text("SELECT pg_has_role(current_user, :role, 'USAGE')")

@@ -103,6 +103,17 @@ class QueueSettings(BaseSettings):
     call_timeout: Duration = Field(default=timedelta(seconds=5), description="Total deadline of one call to SQS.")
 
 
+class ExpirySettings(BaseSettings):
+    """For how long what is sent may still matter."""
+
+    model_config = SettingsConfigDict(env_prefix="DELIVERY_")
+
+    expire_after: Duration = Field(
+        default=timedelta(days=4),
+        description="How long a delivery is tried at most, from its creation or from when a program asks for it again.",
+    )
+
+
 class LogSettings(BaseSettings):
     """What the logs look like."""
 

@@ -1,4 +1,4 @@
-"""One transaction with a clear edge: it commits once, at the end, and tells who waits for its events."""
+"""One transaction with a clear edge: it commits at the end, as a rule only then, and tells who waits for its events."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,6 +14,16 @@ class UnitOfWork:
     def __init__(self, session: AsyncSession) -> None:
         """Wrap the session whose transaction this is."""
         self.session = session
+        self.has_paused = False
+
+    async def pause(self) -> None:
+        """Commit what was done so far, before something slow or something that cannot be taken back.
+
+        The connection goes back to the pool, so that no transaction waits for a provider. What follows is another
+        transaction, in the same scope.
+        """
+        await self.session.commit()
+        self.has_paused = True
 
 
 @asynccontextmanager

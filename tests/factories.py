@@ -13,11 +13,17 @@ from shared.ids import new_id
 from shared.models import (
     ApiKey,
     Base,
+    ContactPoint,
+    Delivery,
+    DeliveryAttempt,
+    DeliveryStatus,
     Event,
     Execution,
     IdempotencyKey,
     NotificationSubscription,
     Reason,
+    SendPurpose,
+    SendQuota,
     SubscriptionLevel,
     Tenant,
     TestScenario,
@@ -115,6 +121,35 @@ async def make_subscription(
     return await _add(session, rule)
 
 
+async def make_contact_point(session: AsyncSession, user: User, **columns: Any) -> ContactPoint:
+    """Add a verified contact point of the user, `email` unless said otherwise; its address is not encrypted."""
+    address = f"{user.external_id}@example.com"
+    point = ContactPoint(
+        tenant_id=user.tenant_id,
+        id=new_id(),
+        user_id=user.id,
+        channel="email",
+        encrypted_address=address,
+        masked_address=f"{address[0]}…@example.com",
+        verified_at=NOON,
+    )
+    return await _add(session, point, **columns)
+
+
+async def make_send_quota(session: AsyncSession, user: User, **columns: Any) -> SendQuota:
+    """Add what is left of the user's quota of codes for e-mail after the first one."""
+    quota = SendQuota(
+        tenant_id=user.tenant_id,
+        user_id=user.id,
+        channel="email",
+        purpose=SendPurpose.CODE,
+        window_started_at=NOON,
+        sent_count=1,
+        sent_at=NOON,
+    )
+    return await _add(session, quota, **columns)
+
+
 async def make_idempotency_key(session: AsyncSession, user: User, **columns: Any) -> IdempotencyKey:
     """Add the answer to a request of the user."""
     key = IdempotencyKey(
@@ -136,6 +171,26 @@ async def make_notification(session: AsyncSession, user: User, event: Event, **c
         tenant_id=user.tenant_id, user_id=user.id, event_id=event.id, reason=Reason.SUBSCRIBED
     )
     return await _add(session, notification, **columns)
+
+
+async def make_delivery(session: AsyncSession, user: User, event: Event, **columns: Any) -> Delivery:
+    """Add the delivery of the user's notification of the event, pending on `email` unless said otherwise."""
+    delivery = Delivery(
+        tenant_id=user.tenant_id,
+        id=new_id(),
+        user_id=user.id,
+        event_id=event.id,
+        channel="email",
+        status=DeliveryStatus.PENDING,
+        expires_at=datetime.now(UTC) + timedelta(days=4),
+    )
+    return await _add(session, delivery, **columns)
+
+
+async def make_attempt(session: AsyncSession, delivery: Delivery, **columns: Any) -> DeliveryAttempt:
+    """Add the first attempt at a delivery, under way unless said otherwise."""
+    attempt = DeliveryAttempt(tenant_id=delivery.tenant_id, delivery_id=delivery.id, number=1, started_at=NOON)
+    return await _add(session, attempt, **columns)
 
 
 async def _add(session: AsyncSession, row: Row, **columns: Any) -> Row:

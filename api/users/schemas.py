@@ -9,9 +9,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from api.profile import (
-    EMAIL,
     LOCALE,
-    MAX_EMAIL_LENGTH,
     MAX_LOCALE_LENGTH,
     MAX_NAME_LENGTH,
     MAX_TIME_ZONE_LENGTH,
@@ -19,6 +17,7 @@ from api.profile import (
     parse_time_zone,
 )
 from api.schemas import Input, Line, Output
+from shared.addresses import EMAIL_PATTERN, MAX_EMAIL_LENGTH
 
 
 def _read_by(parse: Callable[[str], str], *, code: str) -> AfterValidator:
@@ -36,7 +35,7 @@ class UserProvision(Input):
 
     name: Annotated[Line, Field(max_length=MAX_NAME_LENGTH, description="How the user is called.")]
     email: Annotated[
-        Annotated[str, StringConstraints(max_length=MAX_EMAIL_LENGTH, pattern=EMAIL)] | None,
+        Annotated[str, StringConstraints(max_length=MAX_EMAIL_LENGTH, pattern=EMAIL_PATTERN)] | None,
         Field(description="Where the user gets mail."),
     ] = None
     locale: Annotated[

@@ -209,6 +209,7 @@ def upgrade() -> None:
         "notification_subscriptions",
         ["tenant_id", "event_type", "user_id"],
         unique=False,
+        postgresql_include=["channels"],
         postgresql_where=sa.text("event_type IS NOT NULL"),
     )
     op.create_index(

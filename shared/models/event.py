@@ -37,6 +37,9 @@ class Event(TenantOwned, Base):
             "published_at",
             postgresql_where=sa.text("published_at IS NOT NULL AND fanned_out_at IS NULL AND dead_lettered_at IS NULL"),
         ),
+        sa.Index(
+            "ix_events_dead_lettered", "tenant_id", "id", postgresql_where=sa.text("dead_lettered_at IS NOT NULL")
+        ),
     )
 
     event_type: Mapped[str] = mapped_column(sa.ForeignKey("event_types.name"))

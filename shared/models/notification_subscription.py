@@ -39,12 +39,13 @@ class NotificationSubscription(TenantOwned, Base):
         ),
         sa.CheckConstraint("(event_type IS NULL) <> (scenario_id IS NULL)", name="one_subject"),
         sa.CheckConstraint("event_type IS NULL OR level = 'all'", name="only_scenarios_are_muted"),
-        # The two indexes of the fan-out's join; user_id last, because chunks go by user.
+        # The two indexes of the fan-out's join: user_id last, because chunks go by user, and all that it reads in them.
         sa.Index(
             "ix_notification_subscriptions_event_type",
             "tenant_id",
             "event_type",
             "user_id",
+            postgresql_include=["channels"],
             postgresql_where=sa.text("event_type IS NOT NULL"),
         ),
         sa.Index(

@@ -79,8 +79,13 @@ def write_recorded_events(session: Session, _context: object, _instances: object
         )
 
 
+def note_written_events(session: AsyncSession) -> None:
+    """Remember that this session put events into the outbox which no model recorded: some that were there before."""
+    session.info[_WROTE_EVENTS] = True
+
+
 def has_written_events(session: AsyncSession) -> bool:
-    """Tell whether a flush of this session wrote events."""
+    """Tell whether this session put events into the outbox."""
     return _WROTE_EVENTS in session.info
 
 

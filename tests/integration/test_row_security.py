@@ -25,17 +25,21 @@ from local.roles import Login, grant_roles
 from shared import roles
 from shared.db import create_engine
 from shared.ids import new_id
-from shared.models import ApiKey, Base, Event, Tenant, TestScenario, User
+from shared.models import ApiKey, Base, Delivery, Event, Tenant, TestScenario, User
 from shared.schema import migrate
 from shared.scope import Scope, enter_scope, show_api_key
 from shared.unit_of_work import open_unit_of_work
 from tests.factories import (
     make_api_key,
+    make_attempt,
+    make_contact_point,
+    make_delivery,
     make_event,
     make_execution,
     make_idempotency_key,
     make_notification,
     make_scenario,
+    make_send_quota,
     make_subscription,
     make_tenant,
     make_user,
@@ -48,11 +52,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 TENANT_TABLES = sorted(name for name, table in Base.metadata.tables.items() if "tenant_id" in table.columns)
 READ_BY_API = [name for name in TENANT_TABLES if name != "api_key_audit_entries"]
+# What a program sees of its whole tenant, and a person of their own.
+LOG_TABLES = ("deliveries", "delivery_attempts")
 
 # By the column that says whose rows they are.
 CALLER_TABLES = {
+    "contact_points": "user_id",
+    "deliveries": "user_id",
     "idempotency_keys": "caller_id",
     "notification_subscriptions": "user_id",
+    "send_quotas": "user_id",
     "user_notifications": "user_id",
 }
 
@@ -64,6 +73,7 @@ class Person:
     user: User
     scenario: TestScenario
     event: Event
+    delivery: Delivery
     key: ApiKey
 
     @property
@@ -89,8 +99,12 @@ async def make_person(session: AsyncSession, user: User) -> Person:
     await make_subscription(session, user, event_type="scenario.executed")
     await make_notification(session, user, event)
     await make_idempotency_key(session, user)
+    await make_contact_point(session, user)
+    delivery = await make_delivery(session, user, event)
+    await make_attempt(session, delivery)
+    await make_send_quota(session, user)
     key, _ = await make_api_key(session, await session.get_one(Tenant, user.tenant_id))
-    return Person(user, scenario, event, key)
+    return Person(user, scenario, event, delivery, key)
 
 
 @pytest.fixture
@@ -185,6 +199,13 @@ RIGHTS = {
         "alembic_version.select",
         "api_keys.select",
         "api_keys.update(last_used_at)",
+        "contact_points.delete",
+        "contact_points.insert",
+        "contact_points.select",
+        "contact_points.update",
+        "deliveries.select",
+        "deliveries.update(ended_at,expires_at,failure_count,lease_token,next_attempt_at,reason,status)",
+        "delivery_attempts.select",
         "event_types.select",
         "events.insert",
         "events.select",
@@ -197,6 +218,9 @@ RIGHTS = {
         "notification_subscriptions.insert",
         "notification_subscriptions.select",
         "notification_subscriptions.update(channels,level,updated_at)",
+        "send_quotas.insert",
+        "send_quotas.select",
+        "send_quotas.update(sent_at,sent_count,window_started_at)",
         "tenants.select(id,slug)",
         "test_scenarios.insert",
         "test_scenarios.select",
@@ -209,6 +233,14 @@ RIGHTS = {
     },
     roles.WORKER: {
         "alembic_version.select",
+        "contact_points.select",
+        "contact_points.update(disabled_at,disabled_reason,failing_since,last_attempt_at,last_result)",
+        "deliveries.insert",
+        "deliveries.select",
+        ("deliveries.update(attempt_count,ended_at,failure_count,lease_token,next_attempt_at,reason,status)"),
+        "delivery_attempts.insert",
+        "delivery_attempts.select",
+        "delivery_attempts.update(detail,ended_at,provider,provider_id,result)",
         "event_types.select",
         "events.select",
         (
@@ -221,7 +253,7 @@ RIGHTS = {
         "notification_subscriptions.select",
         "user_notifications.insert",
         "user_notifications.select",
-        "users.select(id,notify_self,tenant_id)",
+        "users.select(id,locale,name,notify_self,tenant_id,time_zone)",
     },
     roles.OPERATOR: {
         "api_key_audit_entries.insert",
@@ -229,16 +261,21 @@ RIGHTS = {
         "api_keys.insert",
         "api_keys.select",
         "api_keys.update(revoked_at)",
+        "contact_points.select(encrypted_address,encrypted_secrets,id,tenant_id)",
+        "contact_points.update(encrypted_address,encrypted_secrets)",
         "tenants.insert",
         "tenants.select",
         "users.select(id,tenant_id)",
     },
     roles.RELAY: {
         (
-            "events.select(claimed_until,event_type,id,occurred_at,published_at,quarantined_at,refusal_count,"
-            "scenario_id,tenant_id)"
+            "events.select(claimed_until,dead_lettered_at,event_type,id,occurred_at,published_at,quarantined_at,"
+            "refusal_count,scenario_id,tenant_id)"
         ),
-        "events.update(claimed_until,publish_error,published_at,quarantined_at,refusal_count)",
+        (
+            "events.update(claimed_until,dead_letter_reason,dead_lettered_at,publish_error,published_at,quarantined_at,"
+            "refusal_count)"
+        ),
     },
 }
 
@@ -312,8 +349,10 @@ class TestApi:
                VALUES (:tenant, :new, 'scenario.executed', :scenario, :user, '{}', now())""",
             """INSERT INTO notification_subscriptions (tenant_id, id, user_id, event_type)
                VALUES (:tenant, :new, :user, 'scenario.deleted')""",
+            """INSERT INTO contact_points (tenant_id, id, user_id, channel, encrypted_address, masked_address)
+               VALUES (:tenant, :new, :user, 'sms', '', '')""",
         ],
-        ids=["users", "test_scenarios", "executions", "events", "notification_subscriptions"],
+        ids=["users", "test_scenarios", "executions", "events", "notification_subscriptions", "contact_points"],
     )
     async def test_a_row_for_another_tenant_is_refused(self, as_alice: AsyncSession, mallory: Person, statement: str):
         values = {
@@ -327,15 +366,23 @@ class TestApi:
         with pytest.raises(ProgrammingError, match="violates row-level security policy"):
             await as_alice.execute(text(statement), used)
 
-    async def test_a_subscription_for_another_user_is_refused(self, as_alice: AsyncSession, people: dict[str, Person]):
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            """INSERT INTO notification_subscriptions (tenant_id, id, user_id, event_type)
+               VALUES (:tenant, :new, :user, 'scenario.deleted')""",
+            """INSERT INTO contact_points (tenant_id, id, user_id, channel, encrypted_address, masked_address)
+               VALUES (:tenant, :new, :user, 'sms', '', '')""",
+        ],
+        ids=["notification_subscriptions", "contact_points"],
+    )
+    async def test_a_row_for_another_user_is_refused(
+        self, as_alice: AsyncSession, people: dict[str, Person], statement: str
+    ):
         bob = people["bob"].user
-        statement = text("""
-            INSERT INTO notification_subscriptions (tenant_id, id, user_id, event_type)
-            VALUES (:tenant, :new, :user, 'scenario.deleted')
-        """)
 
         with pytest.raises(ProgrammingError, match="violates row-level security policy"):
-            await as_alice.execute(statement, {"tenant": bob.tenant_id, "new": new_id(), "user": bob.id})
+            await as_alice.execute(text(statement), {"tenant": bob.tenant_id, "new": new_id(), "user": bob.id})
 
     @pytest.mark.parametrize(
         ("statement", "mine"),
@@ -345,6 +392,10 @@ class TestApi:
             ("UPDATE notification_subscriptions SET level = 'all'", 1),
             ("DELETE FROM notification_subscriptions", 1),
             ("UPDATE user_notifications SET seen_at = now()", 1),
+            ("UPDATE deliveries SET next_attempt_at = now()", 1),
+            ("UPDATE contact_points SET verified_at = now()", 1),
+            ("DELETE FROM contact_points", 1),
+            ("UPDATE send_quotas SET sent_count = 0", 1),
         ],
     )
     async def test_a_change_without_predicate_changes_only_what_is_mine(
@@ -363,7 +414,14 @@ class TestApi:
             "INSERT INTO user_notifications SELECT * FROM user_notifications",
             "DELETE FROM user_notifications",
             "DELETE FROM users",
+            "DELETE FROM send_quotas",
+            "UPDATE send_quotas SET user_id = user_id",
             "DELETE FROM events",
+            "UPDATE events SET dead_lettered_at = NULL",
+            "INSERT INTO deliveries SELECT * FROM deliveries",
+            "UPDATE deliveries SET channel = 'sms'",
+            "DELETE FROM deliveries",
+            "UPDATE delivery_attempts SET result = 'delivered'",
             "SELECT name FROM tenants",
             "SELECT * FROM api_key_audit_entries",
             "UPDATE api_keys SET scopes = '{users:write}'",
@@ -394,6 +452,27 @@ class TestApi:
             result: Any = await work.session.execute(text("UPDATE api_keys SET last_used_at = now()"))
 
         assert result.rowcount == 0
+
+    @pytest.mark.parametrize("table", LOG_TABLES)
+    async def test_the_log_shows_a_person_their_own_and_a_program_all_of_its_tenant(
+        self, api_sessions: Sessions, people: dict[str, Person], table: str
+    ):
+        column = "id" if table == "deliveries" else "delivery_id"
+        query = text(f"SELECT {column} FROM {table}")  # noqa: S608 - a table of ours
+        alice, bob = people["alice"], people["bob"]
+
+        async with api_sessions() as session:
+            await enter_scope(session, alice.scope)
+            assert set(await session.scalars(query)) == {alice.delivery.id}
+            await enter_scope(session, Scope(alice.user.tenant_id, alice.key.id))
+            assert set(await session.scalars(query)) == {alice.delivery.id, bob.delivery.id}
+
+    async def test_the_key_of_another_tenant_makes_nobody_a_program(
+        self, api_sessions: Sessions, alice: Person, mallory: Person
+    ):
+        async with api_sessions() as session:
+            await enter_scope(session, Scope(alice.user.tenant_id, mallory.key.id))
+            assert await owners(session, "deliveries") == []
 
     async def test_a_reference_across_tenants_is_refused(self, as_alice: AsyncSession, alice: Person, mallory: Person):
         statement = text("""
@@ -487,10 +566,33 @@ class TestRelay:
 
         assert (await relay.execute(text("UPDATE events SET published_at = now()"))).rowcount == 2
 
+    async def test_it_brings_back_the_dead_letters_of_the_tenant_that_was_entered(
+        self, relay: AsyncConnection, sessions: Sessions, people: dict[str, Person]
+    ):
+        async with sessions.begin() as session:
+            await session.execute(text("UPDATE events SET published_at = now(), dead_lettered_at = now()"))
+        bring_back = text("UPDATE events SET published_at = NULL, dead_lettered_at = NULL, dead_letter_reason = NULL")
+
+        assert (await relay.execute(bring_back)).rowcount == 0
+        entered = {"tenant_id": str(people["mallory"].user.tenant_id)}
+        await relay.execute(text("SELECT set_config('app.tenant_id', :tenant_id, true)"), entered)
+        assert (await relay.execute(bring_back)).rowcount == 1
+
+    async def test_it_does_not_publish_again_what_is_no_dead_letter(
+        self, relay: AsyncConnection, sessions: Sessions, alice: Person
+    ):
+        async with sessions.begin() as session:
+            await session.execute(text("UPDATE events SET published_at = now()"))
+        entered = {"tenant_id": str(alice.user.tenant_id)}
+        await relay.execute(text("SELECT set_config('app.tenant_id', :tenant_id, true)"), entered)
+
+        assert (await relay.execute(text("UPDATE events SET published_at = NULL"))).rowcount == 0
+
     @pytest.mark.parametrize(
         "statement",
         [
             "SELECT snapshot FROM events",
+            "SELECT dead_letter_reason FROM events",
             "SELECT actor_id FROM events",
             "UPDATE events SET fanned_out_at = now()",
             "INSERT INTO events SELECT * FROM events",
@@ -515,6 +617,36 @@ class TestRelay:
         await relay.commit()
 
         assert await relay.scalar(text("SELECT current_user")) == "api"
+
+
+class TestOperator:
+    @pytest.fixture
+    async def operator(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+        async with engine.connect() as connection:
+            await connection.execute(roles.BECOME_OPERATOR)
+            yield connection
+
+    @pytest.mark.usefixtures("people")
+    async def test_it_reencrypts_what_all_tenants_have_at_rest(self, operator: AsyncConnection):
+        statement = text(
+            "UPDATE contact_points SET encrypted_address = encrypted_address || '', encrypted_secrets = ''"
+        )
+
+        assert (await operator.execute(statement)).rowcount == 3
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "SELECT masked_address FROM contact_points",
+            "UPDATE contact_points SET verified_at = now()",
+            "UPDATE contact_points SET channel = channel",
+            "DELETE FROM contact_points",
+            "SELECT * FROM send_quotas",
+        ],
+    )
+    async def test_of_contact_points_it_may_do_nothing_else(self, operator: AsyncConnection, statement: str):
+        with pytest.raises(DBAPIError, match="permission denied"):
+            await operator.execute(text(statement))
 
 
 class TestOwner:
