@@ -1,5 +1,6 @@
 """What can be done with the inbox."""
 
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -21,7 +22,7 @@ from api.notifications.schemas import (
 from api.pagination import Window
 from shared.clock import utc_now
 from shared.models import User
-from shared.texts import render_inbox_text
+from shared.texts import render_text
 from shared.unit_of_work import UnitOfWork
 
 
@@ -31,7 +32,7 @@ async def list_notifications(work: UnitOfWork, me: User, query: NotificationQuer
     rows = await repository.list_notifications(me, work.session, query, window)
     page = window.cut(rows, key=lambda row: row.id)
     return NotificationPage.model_validate(
-        {**page.to_page(_show), "counts": await repository.count_notifications(me, work.session)}
+        {**page.to_page(partial(_show, me)), "counts": await repository.count_notifications(me, work.session)}
     )
 
 
@@ -42,7 +43,7 @@ async def count_notifications(work: UnitOfWork, me: User) -> Counts:
 
 async def get_notification(work: UnitOfWork, me: User, notification_id: UUID) -> Notification:
     """Return one notification."""
-    return _show(await repository.get_notification(me, work.session, notification_id))
+    return _show(me, await repository.get_notification(me, work.session, notification_id))
 
 
 async def mark_read(work: UnitOfWork, me: User, notification_id: UUID) -> NotificationState:
@@ -88,12 +89,12 @@ async def mark_all_seen(work: UnitOfWork, me: User, which: MarkAllSeen) -> BulkU
 
 
 async def _state(work: UnitOfWork, me: User, row: sa.Row[Any]) -> NotificationState:
-    return NotificationState(notification=_show(row), counts=await repository.count_notifications(me, work.session))
+    return NotificationState(notification=_show(me, row), counts=await repository.count_notifications(me, work.session))
 
 
-def _show(row: sa.Row[Any]) -> Notification:
-    """Return the notification that these `repository.COLUMNS` hold, with its text rendered."""
-    text = render_inbox_text(row.event_type, row.snapshot)
+def _show(me: User, row: sa.Row[Any]) -> Notification:
+    """Return the notification that these `repository.COLUMNS` hold, with its text in my language."""
+    text = render_text(row.event_type, row.snapshot, locale=me.locale)
     return Notification(
         id=row.id,
         event_type=row.event_type,

@@ -27,7 +27,9 @@ class ScenarioPraised(DomainEvent):
 
 @pytest.fixture
 def fan_out(worker_engine: AsyncEngine) -> FanOut:
-    return FanOut(worker_engine, chunk_size=100, transaction_timeout=timedelta(seconds=30))
+    return FanOut(
+        worker_engine, chunk_size=100, transaction_timeout=timedelta(seconds=30), expire_after=timedelta(days=4)
+    )
 
 
 @pytest.fixture
@@ -42,7 +44,7 @@ def templates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 def forget_templates() -> None:
     texts._environment.cache_clear()
-    texts._template.cache_clear()
+    texts._event_template.cache_clear()
 
 
 async def test_a_fourth_event_type_is_a_row_and_a_text(
@@ -75,9 +77,9 @@ async def test_a_fourth_event_type_is_a_row_and_a_text(
     async with sessions() as session:
         notification = (await session.scalars(select(UserNotification))).one()
     assert (notification.user_id, notification.event_id) == (bob.id, event.id)
-    assert texts.render_inbox_text(event.event_type, event.snapshot).body == "Alice: scenario.praised"
+    assert texts.render_text(event.event_type, event.snapshot, locale=None).body == "Alice: scenario.praised"
     own_text = templates / "en" / "scenario.praised" / "in_app.j2"
     own_text.parent.mkdir()
     own_text.write_text("{% block title %}Praise for {{ scenario.name }}{% endblock %}{% block body %}!{% endblock %}")
     forget_templates()
-    assert texts.render_inbox_text(event.event_type, event.snapshot).title == "Praise for Checkout"
+    assert texts.render_text(event.event_type, event.snapshot, locale=None).title == "Praise for Checkout"
