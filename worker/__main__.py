@@ -1,4 +1,4 @@
-"""Starts the worker: `python -m worker`."""
+"""Starts the worker: `python -m worker`, or one half of it: `python -m worker --only fanout`, `--only deliveries`."""
 
 import sys
 
@@ -11,6 +11,6 @@ if __name__ == "__main__":
 
     from worker.main import main
 
-    status = main(stop)
+    status = main(stop, sys.argv[1:])
     stop.stop_listening()
     sys.exit(status)

@@ -1,8 +1,11 @@
-"""From events to notifications: tells every subscriber of a batch of events, in one statement (`fanout.sql`)."""
+"""From events to notifications and deliveries: tells every subscriber of a batch of events, in one statement.
+
+The statement is `fanout.sql`.
+"""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -63,16 +66,31 @@ class FanOut:
     chunk; its cursor is stored with each, so that any worker can go on where this one stops.
     """
 
-    def __init__(self, engine: AsyncEngine, *, chunk_size: int, transaction_timeout: timedelta) -> None:
+    def __init__(  # noqa: PLR0913 - those with a name of their own cannot be mixed up
+        self,
+        engine: AsyncEngine,
+        *,
+        chunk_size: int,
+        transaction_timeout: timedelta,
+        channels: Collection[str] = (),
+        expire_after: timedelta,
+        after_deliveries: Callable[[], None] = lambda: None,
+    ) -> None:
         """Prepare the fan-out.
 
         Args:
             engine: The database.
             chunk_size: Users of one event who are told in one transaction.
             transaction_timeout: Ends a transaction that nothing else ended.
+            channels: The channels on offer beside the inbox.
+            expire_after: How long a delivery is tried.
+            after_deliveries: Called after a commit with new deliveries, so that they need not wait for the next poll.
         """
         self._engine = engine
         self._chunk_size = chunk_size
+        self._channels = list(channels)
+        self._expire_after = expire_after
+        self._after_deliveries = after_deliveries
         self._transaction_timeout = transaction_timeout
 
     async def handle(self, messages: Sequence[ReceivedMessage]) -> Mapping[str, Outcome]:
@@ -91,7 +109,9 @@ class FanOut:
                 outcomes[message.id] = DeadLetter("malformed_message", str(error))
         if keys:
             async with self._transaction(divisible=len(messages) > 1) as connection:
-                progress = await self._fan_out(connection, set(keys.values()))
+                progress, delivery_count = await self._fan_out(connection, set(keys.values()))
+            if delivery_count:
+                self._after_deliveries()
             outcomes |= {message_id: progress[key] for message_id, key in keys.items()}
         return outcomes
 
@@ -125,7 +145,7 @@ class FanOut:
         async with self._transaction(divisible=False) as connection:
             await connection.execute(FAN_OUT, self._parameters([]))
 
-    async def _fan_out(self, connection: AsyncConnection, keys: Collection[EventKey]) -> Progress:
+    async def _fan_out(self, connection: AsyncConnection, keys: Collection[EventKey]) -> tuple[Progress, int]:
         started_at = time.perf_counter()
         await connection.execute(KEEP_INDEX_ORDER)
         rows = (await connection.execute(FAN_OUT, self._parameters(keys))).all()
@@ -133,15 +153,19 @@ class FanOut:
             EventKey(row.tenant_id, row.id, row.event_type): Completed() if row.complete else Unfinished()
             for row in rows
         }
+        delivery_count = rows[0].delivery_count if rows else 0
         logger.info(
             "batch.fanned_out",
             event_count=len(rows),
             unfinished_count=sum(not row.complete for row in rows),
             notification_count=rows[0].notification_count if rows else 0,
+            delivery_count=delivery_count,
             duration=round(time.perf_counter() - started_at, 4),
         )
         untouched = keys - progress.keys()
-        return progress | await self._explain(connection, untouched) if untouched else progress
+        if untouched:
+            progress |= await self._explain(connection, untouched)
+        return progress, delivery_count
 
     async def _explain(self, connection: AsyncConnection, keys: Collection[EventKey]) -> Progress:
         """Return why the statement did nothing for these events; done before is the usual reason."""
@@ -150,7 +174,13 @@ class FanOut:
         return {key: _explanation(key, types.get((key.tenant_id, key.id))) for key in keys}
 
     def _parameters(self, keys: Collection[EventKey]) -> dict[str, object]:
-        return {**_columns(keys), "event_types": [key.event_type for key in keys], "chunk_size": self._chunk_size}
+        return {
+            **_columns(keys),
+            "event_types": [key.event_type for key in keys],
+            "chunk_size": self._chunk_size,
+            "channels": self._channels,
+            "expire_after": self._expire_after,
+        }
 
     @asynccontextmanager
     async def _transaction(self, *, divisible: bool) -> AsyncIterator[AsyncConnection]:

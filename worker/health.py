@@ -51,6 +51,10 @@ class Watchdog:
         beat()
         return beat
 
+    def forget(self, loop: str) -> None:
+        """Watch the loop of this name no more, because it has ended as it should."""
+        del self._last_progress[loop]
+
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
         """Check now and then while the block runs; a worker that has ended is not taken for a healthy one."""

@@ -10,7 +10,11 @@ from typing import Self
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.channels import ChannelSettings, load_channel_settings, names_on_offer
+from shared.encryption import EncryptionSettings
 from shared.settings import DatabaseSettings, Duration, LogSettings, QueueSettings, load_settings
+from shared.unsubscribe import PublicSettings
+from worker.deliveries.settings import TRANSACTION_TIMEOUT, DeliverySettings
 from worker.heartbeat import BEATS_PER_VISIBILITY
 
 # The driver gives up 5 s after the server should have; the rest is for what is no statement, such as closing.
@@ -85,6 +89,11 @@ class Settings:
     worker: WorkerSettings
     database: WorkerDatabaseSettings
     queue: QueueSettings
+    delivery: DeliverySettings
+    channels: ChannelSettings
+    # None where no channel is on offer: then there is nothing to decrypt.
+    encryption: EncryptionSettings | None
+    public: PublicSettings
     log: LogSettings
 
     @classmethod
@@ -95,10 +104,15 @@ class Settings:
             SettingsInvalid: One is missing or invalid.
             ContradictorySettings: They cannot work together.
         """
+        channels = load_channel_settings()
         settings = cls(
             worker=load_settings(WorkerSettings),
             database=load_settings(WorkerDatabaseSettings),
             queue=load_settings(QueueSettings),
+            delivery=load_settings(DeliverySettings),
+            channels=channels,
+            encryption=load_settings(EncryptionSettings) if names_on_offer(channels) else None,
+            public=load_settings(PublicSettings),
             log=load_settings(LogSettings),
         )
         if contradictions := list(settings.find_contradictions()):
@@ -126,9 +140,25 @@ class Settings:
             database.transaction_timeout,
             worker.reconcile_interval,
             worker.housekeeping_interval,
+            self.delivery.poll_interval + TRANSACTION_TIMEOUT * 2,
         )
+        yield from self._find_contradictions_of_deliveries()
         if worker.stall_timeout <= longest_step:
             yield (
                 f"WORKER_STALL_TIMEOUT must be more than {longest_step}, which a step of a healthy worker may take "
                 "with the other settings."
+            )
+
+    def _find_contradictions_of_deliveries(self) -> Iterator[str]:
+        worker, delivery = self.worker, self.delivery
+        longest_attempt = delivery.send_timeout + TRANSACTION_TIMEOUT * 2
+        if delivery.lease <= longest_attempt:
+            yield (
+                f"DELIVERY_LEASE must be more than {longest_attempt}, which claiming, sending (DELIVERY_SEND_TIMEOUT) "
+                "and recording may take together, or another worker would send the same message."
+            )
+        if names_on_offer(self.channels) and worker.grace_period <= delivery.send_timeout:
+            yield (
+                f"WORKER_GRACE_PERIOD must be more than DELIVERY_SEND_TIMEOUT ({delivery.send_timeout}), or a stop "
+                "would leave messages with an unknown outcome."
             )

@@ -10,12 +10,22 @@ import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
+from shared.channel import CHANNELS
 from shared.clock import utc_now
 from shared.db import create_engine
 from shared.ids import new_id
-from shared.models import Event, EventType, SubscriptionLevel, Tenant, TestScenario, User, UserNotification
+from shared.models import Delivery, Event, EventType, SubscriptionLevel, Tenant, TestScenario, User, UserNotification
 from shared.queue import Envelope, ReceivedMessage
-from tests.factories import make_event, make_scenario, make_subscription, make_tenant, make_user, make_users
+from tests.factories import (
+    NOON,
+    make_contact_point,
+    make_event,
+    make_scenario,
+    make_subscription,
+    make_tenant,
+    make_user,
+    make_users,
+)
 from tests.fixtures.database import database_settings
 from worker.fanout import FanOut
 from worker.outcomes import Completed, DeadLetter, DependencyUnavailable, Unfinished
@@ -47,8 +57,14 @@ def fan_out(worker_engine: AsyncEngine) -> FanOut:
     return make_fan_out(worker_engine)
 
 
-def make_fan_out(engine: AsyncEngine, chunk_size: int = 5000) -> FanOut:
-    return FanOut(engine, chunk_size=chunk_size, transaction_timeout=timedelta(seconds=30))
+def make_fan_out(engine: AsyncEngine, chunk_size: int = 5000, **options: Any) -> FanOut:
+    return FanOut(
+        engine,
+        chunk_size=chunk_size,
+        transaction_timeout=timedelta(seconds=30),
+        expire_after=timedelta(days=4),
+        **options,
+    )
 
 
 async def recipients(sessions: Sessions, event: Event) -> dict[UUID, str]:
@@ -58,6 +74,11 @@ async def recipients(sessions: Sessions, event: Event) -> dict[UUID, str]:
             select(UserNotification.user_id, UserNotification.reason).where(UserNotification.event_id == event.id)
         )
         return {user_id: reason.value for user_id, reason in rows}
+
+
+async def list_deliveries(sessions: Sessions) -> list[Delivery]:
+    async with sessions() as session:
+        return list(await session.scalars(select(Delivery)))
 
 
 async def reload(sessions: Sessions, event: Event) -> Event:
@@ -180,6 +201,108 @@ async def make_world(sessions: Sessions, subscriber_count: int) -> World:
         for user in subscribers:
             await make_subscription(session, user, event_type="scenario.executed")
     return World(author, scenario, subscribers)
+
+
+class TestDeliveries:
+    async def test_each_goes_the_ways_of_the_subscription_or_those_of_the_event_type(
+        self, worker_engine: AsyncEngine, sessions: Sessions
+    ):
+        async with sessions.begin() as session:
+            (await session.get_one(EventType, "scenario.executed")).default_channels = ["in_app", "sms"]
+            tenant = await make_tenant(session)
+            author = await make_user(session, tenant, "author")
+            scenario = await make_scenario(session, author)
+            subscriber, follower, both, muted, inbox_only = [
+                await make_user(session, tenant, name) for name in ("subscriber", "follower", "both", "muted", "inbox")
+            ]
+            for user in (subscriber, both, muted):
+                rule = await make_subscription(session, user, event_type="scenario.executed")
+                rule.channels = ["in_app", "email", "webhook"]
+            for user in (follower, both):
+                await make_subscription(session, user, scenario_id=scenario.id)
+            await make_subscription(session, muted, scenario_id=scenario.id, level=SubscriptionLevel.MUTED)
+            await make_subscription(session, inbox_only, event_type="scenario.executed")
+            event = await make_event(session, scenario, author)
+
+        await handle(make_fan_out(worker_engine, channels=CHANNELS), message(event))
+
+        assert {(each.user_id, each.channel) for each in await list_deliveries(sessions)} == {
+            (subscriber.id, "email"),
+            (subscriber.id, "webhook"),
+            (both.id, "email"),
+            (both.id, "webhook"),
+            (follower.id, "sms"),
+        }
+
+    @pytest.mark.parametrize(
+        ("point", "expected"),
+        [
+            ({}, ("pending", None)),
+            ({"verified_at": None}, ("skipped", "unverified_address")),
+            ({"disabled_at": NOON}, ("skipped", "channel_disabled")),
+            (None, ("skipped", "no_address")),
+            ({"channel": "webhook"}, ("skipped", "no_address")),
+        ],
+    )
+    async def test_one_that_cannot_be_sent_is_skipped_with_the_reason(
+        self,
+        worker_engine: AsyncEngine,
+        sessions: Sessions,
+        point: dict[str, Any] | None,
+        expected: tuple[str, str | None],
+    ):
+        event = await self.subscribe_one(sessions, point)
+
+        await handle(make_fan_out(worker_engine, channels=CHANNELS), message(event))
+
+        [delivery] = await list_deliveries(sessions)
+        assert (delivery.status, delivery.reason) == expected
+        assert (delivery.ended_at is None) is (delivery.status == "pending")
+        assert delivery.expires_at - delivery.created_at == timedelta(days=4)
+
+    async def test_a_channel_that_is_not_on_offer_is_disabled(self, worker_engine: AsyncEngine, sessions: Sessions):
+        event = await self.subscribe_one(sessions, {})
+
+        await handle(make_fan_out(worker_engine, channels=["sms"]), message(event))
+
+        [delivery] = await list_deliveries(sessions)
+        assert (delivery.status, delivery.reason) == ("skipped", "channel_disabled")
+
+    async def test_a_repeated_message_sends_nothing_again(self, worker_engine: AsyncEngine, sessions: Sessions):
+        event = await self.subscribe_one(sessions, {})
+        fan_out = make_fan_out(worker_engine, channels=CHANNELS)
+        await handle(fan_out, message(event))
+        async with sessions.begin() as session:
+            # As if the worker had died before it committed how far it came, after the delivery was cleaned up.
+            await session.execute(text("UPDATE events SET fanned_out_at = NULL"))
+            await session.execute(text("DELETE FROM deliveries"))
+
+        await handle(fan_out, message(event))
+
+        assert await list_deliveries(sessions) == []
+
+    async def test_whoever_sends_hears_of_new_ones_after_the_commit(
+        self, worker_engine: AsyncEngine, sessions: Sessions
+    ):
+        heard: list[int] = []
+        event = await self.subscribe_one(sessions, {})
+        fan_out = make_fan_out(worker_engine, channels=CHANNELS, after_deliveries=lambda: heard.append(1))
+
+        await handle(fan_out, message(event))
+        await handle(fan_out, message(event))
+
+        assert heard == [1]
+
+    async def subscribe_one(self, sessions: Sessions, point: dict[str, Any] | None) -> Event:
+        """Return an event of which one user is told by e-mail, as far as their contact point allows."""
+        world = await make_world(sessions, 1)
+        async with sessions.begin() as session:
+            [user] = (await session.scalars(select(User).where(User.id.in_(world.subscribers)))).all()
+            await session.execute(text("UPDATE notification_subscriptions SET channels = '{email,in_app}'"))
+            if point is not None:
+                await make_contact_point(session, user, **{"channel": "email", **point})
+        [event] = await world.add_events(sessions)
+        return event
 
 
 class TestRepetition:

@@ -15,10 +15,12 @@ import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
-from shared.models import Event, UserNotification
+from shared.models import Event, User, UserNotification
 from shared.queue import Envelope, OutgoingMessage
 from shared.queue.sqs import SqsConfig, SqsQueue
+from shared.signing import make_secret
 from tests.factories import make_event, make_scenario, make_subscription, make_tenant, make_user, make_users
+from tests.fixtures.deliveries import KEY, Person, add_contact_point
 from tests.fixtures.sqs import take_dead_letters
 
 Sessions = async_sessionmaker[AsyncSession]
@@ -30,7 +32,7 @@ async def start(worker_database_url: str, sqs_config: SqsConfig, tmp_path: Path)
     """Starts workers with the settings of this test; none of them outlives it."""
     processes: list[Process] = []
 
-    async def start_worker(**settings: str) -> Process:
+    async def start_worker(*arguments: str, **settings: str) -> Process:
         environment = os.environ | {
             "DATABASE_URL": worker_database_url,
             "SQS_QUEUE_NAME": sqs_config.queue_name,
@@ -43,7 +45,7 @@ async def start(worker_database_url: str, sqs_config: SqsConfig, tmp_path: Path)
             **settings,
         }
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "worker", env=environment, stdout=PIPE, stderr=STDOUT
+            sys.executable, "-m", "worker", *arguments, env=environment, stdout=PIPE, stderr=STDOUT
         )
         processes.append(process)
         return process
@@ -247,6 +249,80 @@ async def test_an_outage_of_the_database_costs_no_message(
     assert await take_dead_letters(sqs_config) == []
     worker.send_signal(signal.SIGTERM)
     assert (await stopped(worker))[0] == 0
+
+
+@pytest.mark.usefixtures("sqs_queue")
+async def test_each_half_runs_alone(start: Start, tmp_path: Path):
+    fan_out = await start("--only", "fanout")
+    # Without a queue anywhere: this half has no use for it.
+    deliveries = await start(
+        "--only",
+        "deliveries",
+        SQS_ENDPOINT_URL="http://127.0.0.1:1",
+        WORKER_HEALTH_FILE=str(tmp_path / "other"),
+        WEBHOOK_ENABLED="true",
+        ENCRYPTION_KEYS=KEY,
+    )
+
+    assert "fanout" in await until_logged(fan_out, "worker.started")
+    assert "deliveries" in await until_logged(deliveries, "worker.started")
+
+    for worker in (fan_out, deliveries):
+        worker.send_signal(signal.SIGTERM)
+        assert (await stopped(worker))[0] == 0
+
+
+async def test_a_worker_that_could_deliver_nothing_says_so(start: Start):
+    worker = await start("--only", "deliveries")
+
+    status, log = await stopped(worker)
+
+    assert status == 1
+    assert "No channel is on offer" in log
+
+
+async def test_a_delivery_is_sent_as_soon_as_its_event_is_fanned_out(
+    start: Start, sqs_queue: SqsQueue, engine: AsyncEngine, sessions: Sessions
+):
+    received = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+        writer.close()
+        received.set()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    [event] = await add_events(sessions, subscriber_count=1, count=1)
+    async with sessions.begin() as session:
+        await session.execute(text("UPDATE notification_subscriptions SET channels = '{in_app,webhook}'"))
+        [user] = (await session.scalars(select(User).where(User.external_id == "user-0"))).all()
+    await add_contact_point(
+        sessions,
+        Person(user, event),
+        address=f"http://127.0.0.1:{port}/hook",
+        secrets=[{"secret": make_secret(), "expires_at": None}],
+    )
+    worker = await start(
+        ENCRYPTION_KEYS=KEY,
+        WEBHOOK_ENABLED="true",
+        OUTBOUND_ALLOWED_NETWORKS="127.0.0.0/8",
+        # Whoever waits for the poll waits in vain.
+        DELIVERY_POLL_INTERVAL="50",
+    )
+    await until_logged(worker, "worker.started")
+
+    await publish(sqs_queue, event)
+
+    async with asyncio.timeout(30):
+        await received.wait()
+    await until_logged(worker, "deliveries.recorded")
+    worker.send_signal(signal.SIGTERM)
+    assert (await stopped(worker))[0] == 0
+    async with engine.connect() as connection:
+        assert await connection.scalar(text("SELECT status FROM deliveries")) == "delivered"
+    server.close()
 
 
 class TestStart:
