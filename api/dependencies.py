@@ -24,6 +24,8 @@ from api.problems import (
     UserTokenRequired,
 )
 from api.users import service as users
+from shared.channels import Channels
+from shared.encryption import Cipher
 from shared.models import User
 from shared.models.api_key import is_api_key
 from shared.unit_of_work import UnitOfWork, open_unit_of_work
@@ -50,6 +52,22 @@ def get_runtime(request: Request) -> Runtime:
     """Return what this process opened when it started."""
     runtime: Runtime = request.app.state.runtime
     return runtime
+
+
+def get_channels(runtime: Annotated[Runtime, Depends(get_runtime)]) -> Channels:
+    """Return the channels that this installation offers."""
+    return runtime.channels
+
+
+OfferedChannels = Annotated[Channels, Depends(get_channels)]
+
+
+def get_cipher(runtime: Annotated[Runtime, Depends(get_runtime)]) -> Cipher:
+    """Return what encrypts secrets at rest."""
+    return runtime.cipher
+
+
+CurrentCipher = Annotated[Cipher, Depends(get_cipher)]
 
 
 def get_verifier(request: Request) -> TokenVerifier:

@@ -15,7 +15,17 @@ from api.cors import CorsSettings
 from api.rate_limiter import RateLimitSettings
 from api.relay import RelaySettings
 from api.revalidation import PollSettings
-from shared.settings import DatabaseSettings, Duration, LogSettings, QueueSettings, load_settings
+from shared.channels import ChannelSettings, load_channel_settings
+from shared.encryption import EncryptionSettings
+from shared.settings import (
+    DatabaseSettings,
+    Duration,
+    ExpirySettings,
+    LogSettings,
+    QueueSettings,
+    load_settings,
+)
+from shared.unsubscribe import PublicSettings
 
 # RFC 7518, section 3.2: a key for HS256 has at least as many bits as its hash.
 MIN_SECRET_BYTES = 32
@@ -132,6 +142,10 @@ class Settings:
     rate_limit: RateLimitSettings
     poll: PollSettings
     cors: CorsSettings
+    channels: ChannelSettings
+    encryption: EncryptionSettings
+    public: PublicSettings
+    expiry: ExpirySettings
     log: LogSettings
 
     @classmethod
@@ -150,5 +164,9 @@ class Settings:
             rate_limit=load_settings(RateLimitSettings),
             poll=load_settings(PollSettings),
             cors=load_settings(CorsSettings),
+            channels=load_channel_settings(),
+            encryption=load_settings(EncryptionSettings),
+            public=load_settings(PublicSettings),
+            expiry=load_settings(ExpirySettings),
             log=load_settings(LogSettings),
         )

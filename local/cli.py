@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn
 from cyclopts import App, Parameter
 
 from local.database import DEFAULT_DIRECTORY, CommandFailed
+from local.encryption import secrets
 from local.keys import keys
 from local.tenants import tenants
 from shared.queue.ports import QueueMisconfigured, QueueUnavailable
@@ -26,6 +27,7 @@ queues = App(name="queues", help="The SQS queues named by SQS_QUEUE_NAME and SQS
 app.command(queues)
 app.command(tenants)
 app.command(keys)
+app.command(secrets)
 roles = App(name="roles", help="Who connects to the database that DATABASE_URL names, and with whose rights.")
 app.command(roles)
 

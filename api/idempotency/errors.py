@@ -16,7 +16,7 @@ class IdempotencyKeyReused(Problem):
 
 
 class IdempotencyKeyInUse(Problem):
-    """A request with this idempotency key is still under way. Repeat this one to hear how that one ended."""
+    """A request with this key is under way, or was broken off. Repeat this one; after a minute, with a new key."""
 
     status = HTTPStatus.CONFLICT
     code = "idempotency_key_in_use"

@@ -82,6 +82,12 @@ async def record_answer(caller: Caller, session: AsyncSession, key: str, answer:
     await session.execute(statement, execution_options={"synchronize_session": False})
 
 
+async def release_key(caller: Caller, session: AsyncSession, key: str) -> None:
+    """Let the key be claimed again, as if it had never been used."""
+    statement = sa.update(IdempotencyKey).where(*_this(caller, key)).values(expires_at=sa.func.now())
+    await session.execute(statement, execution_options={"synchronize_session": False})
+
+
 def _this(caller: Caller, key: str) -> tuple[sa.ColumnElement[bool], ...]:
     return (
         IdempotencyKey.tenant_id == caller.tenant_id,

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Body, Path, Query
 
-from api.dependencies import CurrentUser, Work, id_or, name_or
+from api.dependencies import CurrentUser, OfferedChannels, Work, id_or, name_or
 from api.event_types.errors import EventTypeNotFound
 from api.json_route import JsonRoute
 from api.pagination import NextLink
@@ -43,9 +43,10 @@ async def enable_event_type(
     update: Annotated[EventTypeSubscriptionUpdate, Body(default_factory=EventTypeSubscriptionUpdate)],
     work: Work,
     me: CurrentUser,
+    offered: OfferedChannels,
 ) -> EventTypeSubscription:
     """Subscribe to an event type, or change the channels of the subscription. The body may be left out."""
-    return await service.enable_event_type(work, me, event_type, update)
+    return await service.enable_event_type(work, me, offered, event_type, update)
 
 
 @router.delete(

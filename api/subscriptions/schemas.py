@@ -9,21 +9,14 @@ from typing_extensions import TypeAliasType
 
 from api.pagination import PageQuery
 from api.schemas import Input, Output
-
-IN_APP = "in_app"
-# In the order in which answers list them; every subscription has the first.
-CHANNELS_ON_OFFER = (IN_APP,)
+from shared.channel import CHANNELS
 
 
 def _refuse_unknown(channel: str) -> str:
-    if channel not in CHANNELS_ON_OFFER:
+    if channel not in CHANNELS:
         code, message = "unknown_channel", "Channel should be one of: {channels}"
-        raise PydanticCustomError(code, message, {"channels": ", ".join(CHANNELS_ON_OFFER)})
+        raise PydanticCustomError(code, message, {"channels": ", ".join(CHANNELS)})
     return channel
-
-
-def _add_in_app(channels: list[str]) -> list[str]:
-    return [channel for channel in CHANNELS_ON_OFFER if channel == IN_APP or channel in channels]
 
 
 # Aliases with names, so that generated clients have names for them as well.
@@ -32,7 +25,7 @@ Channel = TypeAliasType(
     "Channel",
     Annotated[
         str,
-        Field(description="Where notifications can go.", json_schema_extra={"enum": list(CHANNELS_ON_OFFER)}),
+        Field(description="Where notifications can go.", json_schema_extra={"enum": list(CHANNELS)}),
         AfterValidator(_refuse_unknown),
     ],
 )
@@ -42,8 +35,11 @@ class EventTypeSubscriptionUpdate(Input):
     """How to be told of an event type."""
 
     channels: Annotated[
-        Annotated[list[Channel], Field(max_length=20), AfterValidator(_add_in_app)] | None,
-        Field(description="Where notifications go beside `in_app`; the event type's default when left out."),
+        Annotated[list[Channel], Field(max_length=20)] | None,
+        Field(
+            description="Where notifications go beside `in_app`; the event type's default when left out. An "
+            "installation need not offer all of these."
+        ),
     ] = None
 
 

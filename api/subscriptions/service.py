@@ -1,9 +1,11 @@
 """What can be done with subscriptions."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from api.event_types.repository import get_event_type
 from api.pagination import Window
+from api.problems import InvalidField, InvalidInput
 from api.scenarios.repository import get_scenario
 from api.subscriptions import repository
 from api.subscriptions.errors import EventTypeMandatory
@@ -15,6 +17,8 @@ from api.subscriptions.schemas import (
     SubscriptionQuery,
     Subscriptions,
 )
+from shared.channel import CHANNELS, IN_APP
+from shared.channels import Channels
 from shared.models import EventType, NotificationSubscription, SubscriptionLevel, User
 from shared.unit_of_work import UnitOfWork
 
@@ -37,11 +41,15 @@ async def list_subscriptions(work: UnitOfWork, me: User, query: SubscriptionQuer
 
 
 async def enable_event_type(
-    work: UnitOfWork, me: User, name: str, update: EventTypeSubscriptionUpdate
+    work: UnitOfWork, me: User, offered: Channels, name: str, update: EventTypeSubscriptionUpdate
 ) -> EventTypeSubscription:
-    """Subscribe to an event type."""
+    """Subscribe to an event type.
+
+    Raises:
+        InvalidInput: A channel is not on offer.
+    """
     event_type = await get_event_type(work.session, name)
-    channels = event_type.default_channels if update.channels is None else update.channels
+    channels = event_type.default_channels if update.channels is None else _choose(update.channels, offered)
     await repository.set_event_type(me, work.session, name, channels)
     return EventTypeSubscription(event_type=name, enabled=True, channels=channels, mandatory=event_type.mandatory)
 
@@ -70,6 +78,18 @@ async def clear_scenario_level(work: UnitOfWork, me: User, scenario_id: UUID) ->
     """Neither follow nor mute a scenario: the rules of the event types hold again."""
     await get_scenario(me, work.session, scenario_id)
     await repository.delete_scenario(me, work.session, scenario_id)
+
+
+def _choose(channels: Sequence[str], offered: Channels) -> list[str]:
+    """Return these channels in the usual order, and the inbox before them."""
+    detail = f"This installation offers: {', '.join([IN_APP, *offered])}"
+    if errors := [
+        InvalidField(pointer=f"#/channels/{index}", detail=detail, code="channel_not_offered")
+        for index, channel in enumerate(channels)
+        if channel != IN_APP and channel not in offered
+    ]:
+        raise InvalidInput(errors=errors)
+    return [channel for channel in CHANNELS if channel == IN_APP or channel in channels]
 
 
 def _describe(event_type: EventType, subscription: NotificationSubscription | None) -> EventTypeSubscription:

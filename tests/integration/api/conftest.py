@@ -14,9 +14,11 @@ from api.relay import RelaySettings
 from api.revalidation import PollSettings
 from api.scopes import Scope
 from api.settings import ApiSettings, Settings
+from shared.channels import load_channel_settings
 from shared.models import Tenant, User
 from shared.queue.memory import MemoryQueue
-from shared.settings import DatabaseSettings, LogSettings, QueueSettings
+from shared.settings import DatabaseSettings, ExpirySettings, LogSettings, QueueSettings
+from shared.unsubscribe import PublicSettings
 from tests.factories import (
     NOON,
     make_api_key,
@@ -28,7 +30,16 @@ from tests.factories import (
     make_tenant,
     make_user,
 )
-from tests.integration.api.clients import JWT_SETTINGS, OpenClient, client_of, running_app, token_for
+from tests.fakes.channel import FakeChannel
+from tests.integration.api.clients import (
+    ENCRYPTION_SETTINGS,
+    JWT_SETTINGS,
+    OpenClient,
+    client_of,
+    make_channels,
+    running_app,
+    token_for,
+)
 
 
 @pytest.fixture
@@ -48,13 +59,23 @@ def settings(api_database_url: str) -> Settings:
         rate_limit=RateLimitSettings.model_validate({"reads": 1_000_000, "writes": 1_000_000}),
         poll=PollSettings(),
         cors=CorsSettings(),
+        channels=load_channel_settings(),
+        encryption=ENCRYPTION_SETTINGS,
+        public=PublicSettings(),
+        expiry=ExpirySettings(),
         log=LogSettings(),
     )
 
 
 @pytest.fixture
-async def app(settings: Settings, queue: MemoryQueue) -> AsyncIterator[FastAPI]:
-    async with running_app(settings, queue) as app:
+def channels() -> dict[str, FakeChannel]:
+    """All channels are on offer; each takes every message, and sends it nowhere."""
+    return make_channels()
+
+
+@pytest.fixture
+async def app(settings: Settings, queue: MemoryQueue, channels: dict[str, FakeChannel]) -> AsyncIterator[FastAPI]:
+    async with running_app(settings, queue, channels) as app:
         yield app
 
 

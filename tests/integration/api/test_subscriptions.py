@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from shared.models import EventType, NotificationSubscription, Tenant, TestScenario, User
 from tests.factories import make_scenario
+from tests.fakes.channel import FakeChannel
 
 Sessions = async_sessionmaker[AsyncSession]
 
@@ -124,6 +125,25 @@ class TestEnableEventType:
 
         assert response.status_code == 422
         assert [error["pointer"] for error in response.json()["errors"]] == [pointer]
+
+    async def test_channels_are_kept_in_their_usual_order(self, bob: httpx.AsyncClient):
+        response = await bob.put("/v1/subscriptions/scenario.executed", json={"channels": ["webhook", "email"]})
+
+        assert response.json()["channels"] == ["in_app", "email", "webhook"]
+        assert (await state_of(bob, "scenario.executed"))["channels"] == ["in_app", "email", "webhook"]
+
+    async def test_a_channel_that_is_not_offered_is_refused(
+        self, bob: httpx.AsyncClient, channels: dict[str, FakeChannel]
+    ):
+        del channels["sms"]
+
+        response = await bob.put("/v1/subscriptions/scenario.executed", json={"channels": ["email", "sms"]})
+
+        assert response.status_code == 422
+        [error] = response.json()["errors"]
+        assert (error["pointer"], error["code"]) == ("#/channels/1", "channel_not_offered")
+        assert "in_app, email, slack, webhook, apprise" in error["detail"]
+        assert not (await state_of(bob, "scenario.executed"))["enabled"]
 
     @pytest.mark.parametrize("method", ["PUT", "DELETE"])
     @pytest.mark.parametrize("name", ["scenario.exploded", "%00", "x" * 300, "%F0%9F%98%80"])

@@ -1,0 +1,1 @@
+"""Contact points: where a user is reached, proved and tried out by the user."""
