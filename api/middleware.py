@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.answers import added_headers
 from api.problems import ContentTooLarge, InternalError
 from shared.ids import new_id
+from shared.unsubscribe import PATH as UNSUBSCRIBE_PATH
 
 logger = structlog.get_logger(__name__)
 
@@ -62,6 +63,8 @@ def _request_id(given: str | None) -> str:
 
 
 def _log(scope: Scope, status: int | None, started_at: float) -> None:
+    # Whoever knows the link can unsubscribe its owner, so it is not for everybody who reads the log.
+    is_secret = scope["path"].startswith(UNSUBSCRIBE_PATH)
     # The operation groups what the path tells apart. The query is not logged: it may hold what people typed.
     operation = getattr(scope.get("endpoint"), "__name__", None)
     duration_ms = round((time.perf_counter() - started_at) * 1000, 1)
@@ -69,7 +72,7 @@ def _log(scope: Scope, status: int | None, started_at: float) -> None:
     logger.info(
         "request.handled",
         method=scope["method"],
-        path=scope["path"],
+        path=f"{UNSUBSCRIBE_PATH}…" if is_secret else scope["path"],
         operation=operation,
         status=status,
         duration_ms=duration_ms,

@@ -1,5 +1,6 @@
 """The OpenAPI document: what FastAPI writes, made true and complete."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from fastapi import FastAPI
@@ -38,16 +39,14 @@ TAGS = {
     "Event types": "The catalogue of what can happen.",
     "Subscriptions": "Who wants to hear of what.",
     "Notifications": "The inbox: what happened, told to one user.",
+    "Contact points": "Where a user is reached beside the inbox: entered, proved and tried out.",
     "Preferences": "What a user wants in general.",
+    "Unsubscribe": "The links in mails: for whoever has one, without a login.",
+    "Administration": "For programs: what went out of a tenant, what did not, and to try it again.",
     "Users": "Who can be told: for programs that know it before the users' own tokens do.",
 }
-EVERY_OPERATION: tuple[type[Problem], ...] = (
-    Unauthenticated,
-    InvalidToken,
-    RateLimited,
-    InternalError,
-    ServiceUnavailable,
-)
+EVERY_OPERATION: tuple[type[Problem], ...] = (InternalError, ServiceUnavailable)
+IDENTIFIED: tuple[type[Problem], ...] = (Unauthenticated, InvalidToken, RateLimited)
 BY_SECURITY_SCHEME: dict[str, tuple[type[Problem], ...]] = {
     "bearerAuth": (UserTokenRequired,),
     "apiKeyAuth": (ApiKeyRequired, InsufficientScope),
@@ -159,12 +158,10 @@ def _complete(operation: dict[str, Any]) -> None:
 
 
 def _declare_problems(operation: dict[str, Any], parameters: set[tuple[str, str]]) -> None:
-    kinds = [*EVERY_OPERATION]
-    for scheme in operation["security"]:
-        for name in scheme:
-            kinds += BY_SECURITY_SCHEME[name]
+    kinds = [*EVERY_OPERATION, *_problems_of_callers(operation)]
     if "requestBody" in operation:
-        kinds += WITH_BODY
+        # A form is not read, but its size is.
+        kinds += WITH_BODY if "application/json" in operation["requestBody"]["content"] else (ContentTooLarge,)
         for content in operation["requestBody"]["content"].values():
             # The default of a body that may be left out; generators stumble over one beside a reference.
             content["schema"].pop("default", None)
@@ -183,6 +180,14 @@ def _declare_problems(operation: dict[str, Any], parameters: set[tuple[str, str]
     operation["responses"] = dict(sorted(responses.items()))
 
 
+def _problems_of_callers(operation: dict[str, Any]) -> Iterator[type[Problem]]:
+    """Yield what can be wrong with whoever asks, where that matters."""
+    for scheme in operation["security"]:
+        yield from IDENTIFIED
+        for name in scheme:
+            yield from BY_SECURITY_SCHEME[name]
+
+
 def _declare_headers(operation: dict[str, Any], parameters: set[tuple[str, str]]) -> None:
     success = ["Link"] if ("query", "cursor") in parameters else []
     if ("header", IDEMPOTENCY_KEY) in parameters:
@@ -196,7 +201,7 @@ def _declare_headers(operation: dict[str, Any], parameters: set[tuple[str, str]]
         "503": ["Retry-After"],
     }
     for status, response in operation["responses"].items():
-        counted = [] if status in UNCOUNTED else ["RateLimit-Policy", "RateLimit"]
+        counted = [] if status in UNCOUNTED or not operation["security"] else ["RateLimit-Policy", "RateLimit"]
         own = [*success, *validated] if status < "300" else particular.get(status, [])
         for name in ["X-Request-Id", *counted, *own]:
             response.setdefault("headers", {})[name] = {"$ref": f"#/components/headers/{name}"}
@@ -208,7 +213,10 @@ def _describe_answers(operation: dict[str, Any], schemas: dict[str, Any]) -> Non
         if status < "300":
             [content] = response.get("content", {}).values() or [{"schema": {}}]
             _, _, model = content["schema"].get("$ref", "").rpartition("/")
-            response["description"] = schemas[model]["description"].partition("\n")[0] if model else "Done."
+            if model:
+                response["description"] = schemas[model]["description"].partition("\n")[0]
+            else:
+                response["description"] = "A page for people." if content["schema"] else "Done."
 
 
 def _share_examples(document: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from uuid import UUID
 from fastapi import Depends, Request, Response
 from pydantic import Field
 
+from api.api_keys import Program
 from api.problems import Problem
 from api.schemas import Input, Line, Output
 from shared.models import User
@@ -88,19 +89,20 @@ class Window:
     binding: bytes
 
     @classmethod
-    def of(cls, query: PageQuery, me: User, *path: UUID) -> Self:
+    def of(cls, query: PageQuery, me: User | Program, *path: UUID) -> Self:
         """Return the window that the query asks for.
 
         Args:
             query: The query of the request.
-            me: Whose list it is.
+            me: Whose list it is: a user's, or that of a program's tenant.
             path: Ids from the path, where they tell apart lists of the same kind.
 
         Raises:
             InvalidCursor: Its cursor is not one of this user, list and filter.
         """
         filters = query.model_dump(mode="json", exclude={"limit", "cursor"})
-        subject = [type(query).__name__, str(me.id), *(str(part) for part in path), filters]
+        owner = me.tenant_id if isinstance(me, Program) else me.id
+        subject = [type(query).__name__, str(owner), *(str(part) for part in path), filters]
         binding = hashlib.sha256(json.dumps(subject).encode()).digest()[:BINDING_BYTES]
         return cls(query.limit, _parse_cursor(query.cursor, binding) if query.cursor else None, binding)
 
@@ -117,10 +119,17 @@ class Window:
         """How many rows to ask for: one more than the page has tells whether there is a next page."""
         return self.limit + 1
 
-    def cut(self, rows: Sequence[Row], *, key: Callable[[Row], object]) -> Slice[Row]:
-        """Return the page that these rows make, `fetch` of them at most."""
+    def cut(self, rows: Sequence[Row], *, key: Callable[[Row], object], looked_until: object = None) -> Slice[Row]:
+        """Return the page that these rows make.
+
+        Args:
+            rows: The next rows, `fetch` of them at most.
+            key: What the list goes by.
+            looked_until: The key up to which was looked, where that is not the end of the list.
+        """
         shown = rows[: self.limit]
-        return Slice(shown, self._cursor(str(key(shown[-1]))) if len(rows) > self.limit else None)
+        last = key(shown[-1]) if len(rows) > self.limit else looked_until
+        return Slice(shown, None if last is None else self._cursor(str(last)))
 
     def _cursor(self, key: str) -> str:
         return base64.urlsafe_b64encode(self.binding + key.encode()).decode().rstrip("=")

@@ -16,4 +16,8 @@ class Scope(StrEnum):
         member.description = description
         return member
 
+    DEAD_LETTERS_READ = "dead_letters:read", "See the events that could not be handled."
+    DEAD_LETTERS_WRITE = "dead_letters:write", "Send events that could not be handled round once more."
+    DELIVERIES_READ = "deliveries:read", "See the tenant's delivery log."
+    DELIVERIES_WRITE = "deliveries:write", "Have deliveries tried again."
     USERS_WRITE = "users:write", "Create users of the tenant and change what is known of them."

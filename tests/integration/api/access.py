@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, TypeAlias
 from urllib.parse import quote
 from uuid import UUID, uuid4
@@ -14,11 +15,16 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from typing_extensions import override
 
 from api.scopes import Scope
+from shared.clock import utc_now
 from shared.ids import new_id
-from shared.models import Base, Event, Execution, Tenant, TestScenario, User
+from shared.models import Base, Delivery, DeliveryReason, DeliveryStatus, Event, Execution, Tenant, TestScenario, User
+from shared.signing import add_secret, make_secret
 from tests.factories import (
     NOON,
     make_api_key,
+    make_attempt,
+    make_contact_point,
+    make_delivery,
     make_event,
     make_execution,
     make_notification,
@@ -27,8 +33,9 @@ from tests.factories import (
     make_tenant,
     make_user,
 )
-from tests.integration.api.clients import SECRET, client_of, token_for
+from tests.integration.api.clients import CIPHER, SECRET, client_of, token_for
 
+CODE = "123456"
 METHODS = {"get", "put", "post", "patch", "delete"}
 
 # What the ids of a request name, by the name of the parameter or member. An unknown name fails the matrix.
@@ -36,10 +43,13 @@ KINDS = {
     "scenario_id": "scenario",
     "notification_id": "notification",
     "up_to": "notification",
+    "delivery_id": "delivery",
     "cursor": "cursor",
     # The catalogue is the same for everybody: its names are no secret of anyone.
     "event_type": "public",
     "limit": "public",
+    # Of the caller: each has one contact point on it at most.
+    "channel": "public",
     # A name within the caller's tenant: the state of the other one tells whether it stayed there.
     "external_id": "public",
 }
@@ -77,10 +87,10 @@ Values: TypeAlias = dict[Slot, str]
 
 
 def find_routes(document: dict[str, Any]) -> Iterator[Route]:
-    """Yield every operation of an OpenAPI document."""
+    """Yield every operation of an OpenAPI document that asks who calls; what does not has its own tests."""
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            if method in METHODS:
+            if method in METHODS and operation.get("security") != []:
                 schemes = {scheme for requirement in operation.get("security", []) for scheme in requirement}
                 slots = tuple(_find_slots(document, operation))
                 yield Route(method.upper(), path, slots, for_programs="apiKeyAuth" in schemes)
@@ -146,9 +156,19 @@ class World:
     tenant_id: str
     victim_id: str
 
+    def owner_of(self, route: Route) -> Person:
+        """Return whose rows the route is for."""
+        return self.program if route.for_programs else self.victim
+
+    def strangers_to(self, route: Route) -> tuple[Person, ...]:
+        """Return all others."""
+        return tuple(person for person in self.others if person is not self.owner_of(route))
+
     def foreign_to(self, person: Person, slot: Slot) -> bool:
         """Tell whether what the victim has in this slot is none of the person's business."""
-        return slot.kind in {"notification", "cursor"} or (slot.kind == "scenario" and not person.same_tenant)
+        return slot.kind in {"notification", "delivery", "cursor"} or (
+            slot.kind == "scenario" and not person.same_tenant
+        )
 
     def secrets_from(self, person: Person) -> tuple[str, ...]:
         return self.victim.private if person.same_tenant else self.victim.private + self.victim.internal
@@ -178,8 +198,8 @@ async def make_world(sessions: async_sessionmaker[AsyncSession]) -> World:
         for tenant, label in ((ours, "same"), (theirs, "other"))
     ]
     programs = [
-        Person(f"a program of the {label} tenant", tenant.slug, "", tenant is ours, api_key=api_key)
-        for tenant, label, api_key in ((ours, "same", our_key), (theirs, "other", their_key))
+        Person(f"a program of the {label} tenant", tenant.slug, "", tenant is ours, owned, api_key=api_key)
+        for tenant, label, owned, api_key in ((ours, "same", victim.ids, our_key), (theirs, "other", {}, their_key))
     ]
     bad_api_keys = {
         "revoked key": revoked,
@@ -193,26 +213,53 @@ async def make_world(sessions: async_sessionmaker[AsyncSession]) -> World:
 
 async def _furnish(session: AsyncSession, tenant: Tenant, user: User, label: str) -> Person:
     """Give a user two rows of everything: lists have a second page, and a change of one leaves another."""
-    [(scenario, event, executions), _] = [await _furnish_scenario(session, user) for _ in range(2)]
+    [(scenario, event, executions, delivery), _] = [await _furnish_scenario(session, user) for _ in range(2)]
     await make_subscription(session, user, event_type="scenario.executed")
+    addresses = await _furnish_contact_points(session, user)
     return Person(
         label,
         tenant.slug,
         user.external_id,
         tenant.slug.startswith("ours"),
-        {"scenario": str(scenario.id), "notification": str(event.id)},
-        private=(str(event.id), user.name),
+        {"scenario": str(scenario.id), "notification": str(event.id), "delivery": str(delivery.id)},
+        private=(str(event.id), str(delivery.id), user.name, *addresses),
         internal=(str(scenario.id), scenario.name, str(user.id), *(str(execution.id) for execution in executions)),
     )
 
 
-async def _furnish_scenario(session: AsyncSession, user: User) -> tuple[TestScenario, Event, list[Execution]]:
+async def _furnish_contact_points(session: AsyncSession, user: User) -> list[str]:
+    """Give a user a webhook, and an e-mail address that is waiting for its code; return what nobody else may read."""
+    addresses = [f"{uuid4().hex}@example.com", f"https://{uuid4().hex}.example.com/hook"]
+    email, webhook = [
+        await make_contact_point(
+            session,
+            user,
+            channel=channel,
+            encrypted_address=CIPHER.encrypt(user.tenant_id, address),
+            masked_address=address,
+        )
+        for channel, address in zip(("email", "webhook"), addresses, strict=True)
+    ]
+    email.verified_at = None
+    email.expect_code(CODE, at=utc_now(), until=utc_now() + timedelta(hours=1))
+    secrets = add_secret(None, make_secret(), at=NOON)
+    webhook.encrypted_secrets = CIPHER.encrypt(user.tenant_id, secrets)
+    return addresses
+
+
+async def _furnish_scenario(session: AsyncSession, user: User) -> tuple[TestScenario, Event, list[Execution], Delivery]:
     scenario = await make_scenario(session, user, f"Scenario {uuid4().hex}")
     executions = [await make_execution(session, scenario, user) for _ in range(2)]
-    event = await make_event(session, scenario, user, published_at=scenario.created_at)
+    event = await make_event(
+        session, scenario, user, published_at=scenario.created_at, dead_lettered_at=scenario.created_at
+    )
     await make_notification(session, user, event)
+    delivery = await make_delivery(
+        session, user, event, status=DeliveryStatus.FAILED, reason=DeliveryReason.EXPIRED, ended_at=NOON
+    )
+    await make_attempt(session, delivery)
     await make_subscription(session, user, scenario_id=scenario.id)
-    return scenario, event, executions
+    return scenario, event, executions, delivery
 
 
 @dataclass(frozen=True, slots=True)

@@ -292,8 +292,11 @@ class TestRefusal:
             (method, re.sub("{[a-z_]+}", "1", path))
             for path, methods in app.openapi()["paths"].items()
             for method in methods
+            # The links in mails are for whoever has one.
+            if "/unsubscribe/" not in path
         ]
 
+        assert operations
         for method, path in operations:
             response = await nobody.request(method, path)
             assert (method, path, response.status_code) == (method, path, 401)

@@ -18,7 +18,7 @@ def kinds_below(kind: type[Problem]) -> Iterator[type[Problem]]:
 
 
 # What the same request may meet no more a little later.
-PASSING = {"idempotency_key_in_use", "rate_limited", "service_unavailable"}
+PASSING = {"code_not_sent", "idempotency_key_in_use", "rate_limited", "sent_too_often", "service_unavailable"}
 KINDS = sorted(kinds_below(Problem), key=lambda kind: kind.code)
 
 

@@ -9,8 +9,8 @@ import api
 
 REPOSITORIES = sorted(Path(api.__file__).parent.glob("*/repository.py"))
 
-# What a function of a repository may take first: who asks, or what a token says of them.
-SCOPES = {"Caller", "Identity", "Program", "User"}
+# What a function of a repository may take first: who asks, or what a token or a link says of them.
+SCOPES = {"Caller", "Identity", "Program", "Unsubscription", "User", "User | Program"}
 
 UNSCOPED = {
     ("event_types", "get_event_type"): "the catalogue is the same for all tenants",

@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from api.settings import Settings
+from shared.encryption import make_key
 from shared.settings import SettingsInvalid
 
 ENVIRONMENT = {
@@ -12,6 +13,7 @@ ENVIRONMENT = {
     "JWT_SECRET": "a secret of the tests, long enough for HS256",
     "JWT_ISSUER": "issuer",
     "JWT_AUDIENCE": "audience",
+    "ENCRYPTION_KEYS": make_key(),
 }
 
 
@@ -38,6 +40,9 @@ class TestFromEnvironment:
             ("DATABASE_URL", "mysql://user:short@localhost/none"),
             ("JWT_SECRET", "short"),
             ("JWT_ISSUER", ""),
+            ("ENCRYPTION_KEYS", ""),
+            ("ENCRYPTION_KEYS", "short"),
+            ("ENCRYPTION_KEYS", f"{make_key()},short"),
             ("PORT", "65536"),
             ("DRAIN_DELAY", "-1"),
             ("KEEP_ALIVE", "0"),

@@ -1,0 +1,1 @@
+"""Dead letters: events that the worker gave up, and the way back."""

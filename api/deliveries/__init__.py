@@ -1,0 +1,1 @@
+"""The delivery log: where else notifications went, and what came of it."""

@@ -1,0 +1,1 @@
+"""Unsubscribing by one click, without a login."""
