@@ -8,7 +8,8 @@ from types import FrameType
 
 from local import tokens
 from local.demo import TENANT
-from local.postgres import PostgresUnavailable
+from local.postgres_programs import PostgresUnavailable
+from local.sinks import SinksUnavailable
 from local.sqs import SqsUnavailable
 from local.system import LocalSystem, SystemFailed
 
@@ -40,7 +41,7 @@ def run(directory: Path, *, port: int) -> None:
             _say(_tour(system, directory))
             system.supervise(stop)
             _say("Stopping ...")
-    except (SystemFailed, PostgresUnavailable, SqsUnavailable) as error:
+    except (SystemFailed, PostgresUnavailable, SqsUnavailable, SinksUnavailable) as error:
         sys.exit(f"notify: {error}")
     except _Interrupted:
         pass
@@ -63,20 +64,22 @@ Ready: {url}
   The API's document   {url}/openapi.json
   The database         psql '{system.database_url}'
   The queue            {system.sqs_endpoint} (SQS)
+  The messages         {system.sinks_url} (what the channels delivered: e-mail, Slack, SMS, webhooks)
 
 In another terminal, as alice and bob of the tenant `{TENANT}` (`notify token --user carol` makes more tokens):
 
   ALICE={alice}
   BOB={bob}
 
-Bob wants to hear of executions:
-  curl -X PUT {url}/v1/subscriptions/scenario.executed -H "Authorization: Bearer $BOB" --json '{{}}'
+Bob wants to hear of executions, by mail and on his webhook too:
+  curl -X PUT {url}/v1/subscriptions/scenario.executed -H "Authorization: Bearer $BOB" \\
+    --json '{{"channels": ["email", "webhook"]}}'
 
 Alice creates a scenario and executes it (the id is in the answer of the first call):
   curl {url}/v1/scenarios -H "Authorization: Bearer $ALICE" --json '{{"name": "Checkout"}}'
   curl {url}/v1/scenarios/ID/executions -H "Authorization: Bearer $ALICE" --json '{{"outcome": "failed"}}'
 
-Bob has been told:
+Bob has been told; his mail and his webhook are at {system.sinks_url}:
   curl {url}/v1/notifications -H "Authorization: Bearer $BOB"
 
 Ctrl-C stops everything; the data stay in {directory}.

@@ -15,17 +15,26 @@ NAME_WIDTH = 6
 class ChildProcess:
     """A program that runs until it is stopped, or until we die."""
 
-    def __init__(self, name: str, command: Sequence[str], *, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        descriptors: Sequence[int] = (),
+    ) -> None:
         """Describe a process; `start` runs it.
 
         Args:
             name: What its lines of output begin with.
             command: The program and its arguments.
             environment: All of its environment variables.
+            descriptors: Those of our open files that it gets, under the same numbers.
         """
         self.name = name
         self._command = list(command)
         self._environment = dict(environment)
+        self._descriptors = list(descriptors)
         self._process: subprocess.Popen[str] | None = None
 
     @property
@@ -43,6 +52,7 @@ class ChildProcess:
         self._process = subprocess.Popen(  # noqa: S603 - our own modules
             launched_as(OURSELVES, *self._command),
             env=self._environment,
+            pass_fds=self._descriptors,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -70,6 +80,7 @@ class ChildProcess:
             self._process.wait()
 
     def _copy_output(self, output: IO[str]) -> None:
-        for line in output:
-            sys.stdout.write(f"{self.name:{NAME_WIDTH}} | {line}")
-            sys.stdout.flush()
+        with output:
+            for line in output:
+                sys.stdout.write(f"{self.name:{NAME_WIDTH}} | {line}")
+                sys.stdout.flush()

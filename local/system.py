@@ -1,7 +1,6 @@
 """The whole system on one machine: its parts, the order they start and stop in, and what happens when one dies."""
 
 import asyncio
-import os
 import socket
 import sys
 import threading
@@ -15,26 +14,26 @@ from typing import Protocol, Self
 
 import httpx
 
-from local import tokens
-from local.demo import add_demo_data
+from local.demo import add_contact_points, add_demo_data
+from local.environment import DEAD_LETTER_QUEUE, HOST, QUEUE, REGION, build_environment, health_file
+from local.keeping import ensure_kept
 from local.postgres import EmbeddedPostgres
 from local.process import ChildProcess
 from local.roles import Login, grant_roles
+from local.sinks import LocalSinks
 from local.sqs import LocalSqs
 from shared import roles
 from shared.db import create_engine, create_sessions
+from shared.encryption import Cipher, make_key
 from shared.queue.sqs import SqsConfig, create_queues
 from shared.schema import migrate
 from shared.settings import DatabaseSettings
 
-HOST = "127.0.0.1"
 DATABASE = "postgres"
+ENCRYPTION_KEY_FILE = "encryption-key"
 # As in production, api and worker are ordinary logins with the rights of their roles. Only we reach the socket, which
 # asks for no password.
 LOGINS = {"api": Login("api", roles.API), "worker": Login("worker", roles.WORKER)}
-QUEUE = "scenario-events"
-DEAD_LETTER_QUEUE = "scenario-events-dead"
-REGION = "eu-central-1"
 READY_DEADLINE = timedelta(seconds=30)
 # Shorter than the ten seconds in which Ctrl-C has to end everything, longer than api and worker need to drain.
 STOP_PATIENCE = timedelta(seconds=6)
@@ -72,7 +71,7 @@ class Watched:
 
 
 class LocalSystem:
-    """PostgreSQL, SQS, api and worker, with a demo tenant in them."""
+    """PostgreSQL, SQS, the sinks for messages, api and worker, with a demo tenant in them."""
 
     def __init__(self, directory: Path, *, port: int, report: Callable[[str], None]) -> None:
         """Describe a system; use it in a `with` block, which starts it and stops all of it.
@@ -86,12 +85,15 @@ class LocalSystem:
         self.url = f"http://{HOST}:{port}"
         self._port = port
         self._report = report
-        self._health_file = directory / "worker-health"
+        self._health_file = health_file(directory)
         self._postgres = EmbeddedPostgres(directory / "postgres")
         self._sqs = LocalSqs()
+        self._sinks = LocalSinks()
         self._worker: ChildProcess | None = None
         self._watched: list[Watched] = []
         self._stack = ExitStack()
+        # It has its ports from now on, and everybody else is stopped before it.
+        self._stack.callback(self._sinks.stop)
 
     def __enter__(self) -> Self:
         """Start all parts and return when the api answers.
@@ -100,6 +102,7 @@ class LocalSystem:
             SystemFailed: The port is taken, or the api did not become ready.
             PostgresUnavailable: PostgreSQL did not start.
             SqsUnavailable: The SQS server did not start.
+            SinksUnavailable: The sinks for messages did not start.
         """
         try:
             self._start()
@@ -116,6 +119,11 @@ class LocalSystem:
     def sqs_endpoint(self) -> str:
         """Where its SQS listens."""
         return self._sqs.endpoint_url
+
+    @property
+    def sinks_url(self) -> str:
+        """Where the messages show that its channels delivered."""
+        return self._sinks.url
 
     @property
     def database_url(self) -> str:
@@ -137,13 +145,21 @@ class LocalSystem:
     def _start(self) -> None:
         _require_free_port(self._port)
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        secret = tokens.ensure_secret(self.directory)
+        encryption_key = ensure_kept(self.directory / ENCRYPTION_KEY_FILE, make_key)
         self._step("PostgreSQL", self._start_postgres)
         self._step("SQS", self._start_sqs)
-        self._step("Database schema", lambda: asyncio.run(self._prepare_database()))
-        environment = self._environment(secret)
+        self._step("Sinks", self._sinks.start)
+        self._step("Database schema", lambda: asyncio.run(self._prepare_database(Cipher([encryption_key]))))
+        environment = build_environment(
+            directory=self.directory,
+            port=self._port,
+            sqs_endpoint=self._sqs.endpoint_url,
+            channels=self._sinks.settings,
+            encryption_key=encryption_key,
+        )
         self._watch("postgres", self._postgres)
         self._watch("sqs", self._sqs, after_restart=self._create_queues)
+        self._watch("sinks", self._sinks.process)
         api, worker = (
             ChildProcess(
                 name,
@@ -180,48 +196,18 @@ class LocalSystem:
         )
         asyncio.run(create_queues(config))
 
-    async def _prepare_database(self) -> None:
+    async def _prepare_database(self, cipher: Cipher) -> None:
         engine = create_engine(
             DatabaseSettings.model_validate({"url": self._postgres.dsn(DATABASE)}), application_name="notify up"
         )
         try:
             await migrate(engine)
             await grant_roles(engine, *LOGINS.values())
-            await add_demo_data(create_sessions(engine))
+            sessions = create_sessions(engine)
+            await add_demo_data(sessions)
+            await add_contact_points(sessions, cipher=cipher, sinks_url=self._sinks.url)
         finally:
             await engine.dispose()
-
-    def _environment(self, secret: str) -> dict[str, str]:
-        """Return the environment of api and worker: ours, with no trace of a real cloud account in it."""
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-        return inherited | {
-            "SQS_ENDPOINT_URL": self._sqs.endpoint_url,
-            "SQS_QUEUE_NAME": QUEUE,
-            "SQS_DEAD_LETTER_QUEUE_NAME": DEAD_LETTER_QUEUE,
-            "AWS_REGION": REGION,
-            "AWS_ACCESS_KEY_ID": "local",
-            "AWS_SECRET_ACCESS_KEY": "local",
-            "JWT_SECRET": secret,
-            "JWT_ISSUER": tokens.ISSUER,
-            "JWT_AUDIENCE": tokens.AUDIENCE,
-            "HOST": HOST,
-            "PORT": str(self._port),
-            # Whoever tries things out, or measures, is one user who may do what thousands do.
-            "RATE_LIMIT_READS": "1000000",
-            "RATE_LIMIT_WRITES": "1000000",
-            "LOG_FORMAT": "console",
-            "WORKER_HEALTH_FILE": str(self._health_file),
-            # The local SQS forgets its messages when it ends: do not let anyone wait a minute for theirs.
-            "WORKER_RECONCILE_AFTER": "10",
-            "WORKER_RECONCILE_INTERVAL": "5",
-            # Ctrl-C is to end everything within ten seconds, whatever is under way.
-            "WORKER_POLL_WAIT": "1",
-            "SQS_CALL_TIMEOUT": "3",
-            "WORKER_GRACE_PERIOD": "5",
-            "SHUTDOWN_TIMEOUT": "3",
-            "RELAY_DRAIN_TIMEOUT": "2",
-            "PYTHONUNBUFFERED": "1",
-        }
 
     def _await_ready(self, *children: ChildProcess) -> None:
         deadline = time.monotonic() + READY_DEADLINE.total_seconds()

@@ -7,6 +7,7 @@ from pathlib import Path
 from joserfc import jwt
 from joserfc.jwk import OctKey
 
+from local.keeping import ensure_kept
 from shared.clock import utc_now
 
 ISSUER = "https://local.invalid"
@@ -17,13 +18,7 @@ LIFETIME = timedelta(hours=12)
 
 def ensure_secret(directory: Path) -> str:
     """Return the secret of the local system in this directory, made at the first call."""
-    secret = find_secret(directory)
-    if secret is None:
-        secret = secrets.token_urlsafe(48)
-        path = directory / SECRET_FILE
-        path.touch(mode=0o600)
-        path.write_text(secret)
-    return secret
+    return ensure_kept(directory / SECRET_FILE, lambda: secrets.token_urlsafe(48))
 
 
 def find_secret(directory: Path) -> str | None:

@@ -162,7 +162,7 @@ class TestKeys:
         ("changes", "message"),
         [
             ({"--tenant": "nowhere"}, "There is no tenant `nowhere`"),
-            ({"--scope": "users:everything"}, "There is no scope users:everything. There are: users:write."),
+            ({"--scope": "users:everything"}, "There is no scope users:everything. There are: dead_letters:read,"),
             ({"--expires-in": "0s"}, "--expires-in should be"),
             ({"--expires-in": "-1d"}, "--expires-in should be"),
             ({"--expires-in": "11y"}, "--expires-in should be"),
