@@ -22,7 +22,7 @@ NODE := PATH="$(CURDIR)/$(BIN):$(CURDIR)/node_modules/.bin:$$PATH"
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install install-local install-node run test format lint types contracts check openapi openapi-released sdk \
-	fuzz bench bench-isolation lock upgrade clean
+	fuzz bench bench-delivery bench-http bench-isolation lock upgrade clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -144,8 +144,14 @@ fuzz: install ## Fuzz the running service by openapi.json; longer and by chance 
 bench: install ## Measure the fan-out: rows per second beside PostgreSQL's own, and the worker's memory
 	@$(BIN)/python -m benchmarks.fan_out
 
+bench-http: install ## Measure the HTTP clients at hand, and what the guard of ours costs
+	@$(BIN)/python -m benchmarks.http_clients
+
 bench-isolation: install ## Measure what row-level security costs the inbox and the fan-out
 	@$(BIN)/python -m benchmarks.row_security
+
+bench-delivery: install ## Measure sending beside the client alone, servers that hang, and the fan-out with channels
+	@$(BIN)/python -m benchmarks.delivery
 
 # ---- Dependencies
 

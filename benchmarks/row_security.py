@@ -29,10 +29,11 @@ from local.system import LOGINS
 from shared.clock import utc_now
 from shared.db import create_engine, create_sessions
 from shared.ids import new_id
+from shared.logging import configure_logging
 from shared.models import Base, Tenant, User
 from shared.queue import Envelope, ReceivedMessage
 from shared.schema import migrate
-from shared.settings import DatabaseSettings
+from shared.settings import DatabaseSettings, LogSettings
 from worker.fanout import FanOut
 
 DATABASE = "benchmark"
@@ -101,6 +102,7 @@ async def main(*, rounds: int = 12, repeats: int = 200, users: int = 1000, inbox
     fan_outs:
         Events that are told to everybody, one by one, in each half of a round.
     """
+    configure_logging(LogSettings(format="console", level="warning"))
     measured: Measured = {}
     with (
         TemporaryDirectory(prefix="benchmark-") as directory,
@@ -222,7 +224,7 @@ async def measure_fan_out(  # noqa: PLR0913 - what it measures, with what, into 
     async with superuser.begin() as connection:
         await connection.execute(text(MAKE_EVENTS), {"ids": ids, "scenario": scenario})
         tenant: UUID = await connection.scalar(text("SELECT id FROM tenants WHERE slug = 'tenant-0'"))
-    handler = FanOut(worker, chunk_size=5000, transaction_timeout=timedelta(seconds=60))
+    handler = FanOut(worker, chunk_size=5000, transaction_timeout=timedelta(seconds=60), expire_after=timedelta(days=4))
     for number, event_id in enumerate(ids):
         envelope = Envelope(id=event_id, tenant_id=tenant, type=EVENT_TYPE, subject=scenario, occurred_at=utc_now())
         message = ReceivedMessage(id="1", body=envelope.to_json(), receipt="1", receive_count=1, sent_at=utc_now())
