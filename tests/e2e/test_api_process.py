@@ -81,6 +81,8 @@ class TestStart:
             ("DATABASE_URL", "mysql://user:hunter2@127.0.0.1/name"),
             ("DATABASE_URL", "hunter2"),
             ("JWT_SECRET", "hunter2"),
+            ("ENCRYPTION_KEYS", None),
+            ("ENCRYPTION_KEYS", "hunter2"),
             ("FORWARDED_ALLOW_IPS", "*"),
             ("PORT", "hunter2"),
         ],

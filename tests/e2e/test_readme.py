@@ -47,6 +47,7 @@ def test_the_tour_prints_what_the_readme_says(system: RunningSystem):
     # Nobody pastes the next line within a second; by then whoever is to be told has been told.
     script = "\n".join(f"{command}\necho; echo '{MARK}'; sleep 1" for command, _ in tour)
     script = script.replace("http://127.0.0.1:8000", system.url)
+    script = script.replace("http://127.0.0.1:8025", system.await_line("The messages").split()[2])
     script = script.replace(".venv/bin/notify token", f"{notify} token --directory {system.directory}")
 
     result = subprocess.run(["bash", "-eu", "-c", script], capture_output=True, text=True, check=False)

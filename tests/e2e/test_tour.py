@@ -14,9 +14,16 @@ def alice(system: RunningSystem):
         yield client
 
 
+# Two people of whom no other test has heard: what is counted here is what happened here.
 @pytest.fixture(scope="module")
-def bob(system: RunningSystem):
-    with system.client("bob") as client:
+def author(system: RunningSystem):
+    with system.client("author of the tour") as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def reader(system: RunningSystem):
+    with system.client("reader of the tour") as client:
         yield client
 
 
@@ -41,47 +48,49 @@ def count_unread(client: httpx.Client) -> int:
     return unread
 
 
-def test_what_happens_is_told_once_and_as_each_person_asked(system: RunningSystem, alice, bob):
-    scenario_id = create_scenario(alice)
-    bob.put("/v1/subscriptions/scenario.executed", json={}).raise_for_status()
+def test_what_happens_is_told_once_and_as_each_person_asked(system: RunningSystem, author, reader):
+    scenario_id = create_scenario(author)
+    # What another test did last is not for this reader.
+    system.await_fan_out()
+    reader.put("/v1/subscriptions/scenario.executed", json={}).raise_for_status()
 
     # A subscriber is told once; the actor is not.
-    execute(alice, scenario_id)
-    [notification] = wait_for(lambda: list_notifications(bob, scenario_id=scenario_id))
+    execute(author, scenario_id)
+    [notification] = wait_for(lambda: list_notifications(reader, scenario_id=scenario_id))
     assert notification["title"] == "“Checkout” failed"
     assert notification["reason"] == "subscribed"
     assert notification["read_at"] is None
-    assert count_unread(bob) == 1
-    assert list_notifications(alice) == []
+    assert count_unread(reader) == 1
+    assert list_notifications(author) == []
 
-    # Bob reads it, takes that back, and archives it.
+    # The reader reads it, takes that back, and archives it.
     state = f"/v1/notifications/{notification['id']}"
-    assert bob.put(f"{state}/read").raise_for_status().json()["counts"] == {"unread": 0, "unseen": 0}
-    assert bob.delete(f"{state}/read").raise_for_status().json()["counts"] == {"unread": 1, "unseen": 0}
-    assert bob.put(f"{state}/archive").raise_for_status().json()["counts"] == {"unread": 0, "unseen": 0}
-    assert list_notifications(bob, scenario_id=scenario_id) == []
-    assert len(list_notifications(bob, scenario_id=scenario_id, status="archived")) == 1
+    assert reader.put(f"{state}/read").raise_for_status().json()["counts"] == {"unread": 0, "unseen": 0}
+    assert reader.delete(f"{state}/read").raise_for_status().json()["counts"] == {"unread": 1, "unseen": 0}
+    assert reader.put(f"{state}/archive").raise_for_status().json()["counts"] == {"unread": 0, "unseen": 0}
+    assert list_notifications(reader, scenario_id=scenario_id) == []
+    assert len(list_notifications(reader, scenario_id=scenario_id, status="archived")) == 1
 
     # A disabled type brings nothing, following the scenario brings its events nevertheless, muting silences it.
-    bob.delete("/v1/subscriptions/scenario.executed").raise_for_status()
-    execute(alice, scenario_id)
+    reader.delete("/v1/subscriptions/scenario.executed").raise_for_status()
+    execute(author, scenario_id)
     system.await_fan_out()
-    assert list_notifications(bob, scenario_id=scenario_id) == []
+    assert list_notifications(reader, scenario_id=scenario_id) == []
 
-    bob.put(f"/v1/scenarios/{scenario_id}/subscription", json={"level": "all"}).raise_for_status()
-    execute(alice, scenario_id)
+    reader.put(f"/v1/scenarios/{scenario_id}/subscription", json={"level": "all"}).raise_for_status()
+    execute(author, scenario_id)
     system.await_fan_out()
-    assert [told["reason"] for told in list_notifications(bob, scenario_id=scenario_id)] == ["following"]
+    assert [told["reason"] for told in list_notifications(reader, scenario_id=scenario_id)] == ["following"]
 
-    bob.put(f"/v1/scenarios/{scenario_id}/subscription", json={"level": "muted"}).raise_for_status()
-    execute(alice, scenario_id)
+    reader.put(f"/v1/scenarios/{scenario_id}/subscription", json={"level": "muted"}).raise_for_status()
+    execute(author, scenario_id)
     system.await_fan_out()
-    assert len(list_notifications(bob, scenario_id=scenario_id)) == 1
+    assert len(list_notifications(reader, scenario_id=scenario_id)) == 1
 
     # A deleted scenario breaks no inbox.
-    alice.delete(f"/v1/scenarios/{scenario_id}").raise_for_status()
+    author.delete(f"/v1/scenarios/{scenario_id}").raise_for_status()
     system.await_fan_out()
-    [kept] = list_notifications(bob, scenario_id=scenario_id)
+    [kept] = list_notifications(reader, scenario_id=scenario_id)
     assert kept["title"] == "“Checkout” failed"
     assert kept["scenario"] == {"id": scenario_id, "name": "Checkout", "deleted": True}
 

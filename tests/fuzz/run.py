@@ -16,7 +16,10 @@ from pathlib import Path
 
 from api.scopes import Scope
 from local import tokens
-from tests.fixtures.local_system import RunningSystem, run_system
+from local.system import ENCRYPTION_KEY_FILE
+from shared.encryption import Cipher
+from shared.unsubscribe import PublicSettings, Unsubscription
+from tests.fixtures.local_system import RunningSystem, run_system, wait_for
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 # Enough for every operation to be called a hundred times or more, in half a minute.
@@ -25,6 +28,12 @@ SEED = 1
 
 # Alice is the one who acts. Eve's tenant is another: she must not get what alice gets.
 PEOPLE = {"alice": "demo", "eve": "acme"}
+ADDRESSES = {
+    "email": "alice@demo.example",
+    "slack": "{}/services/alice",
+    "sms": "+12025550101",
+    "webhook": "{}/hooks/alice",
+}
 SCENARIOS = 3
 EXECUTIONS = 10
 
@@ -34,11 +43,11 @@ def main() -> None:
     arguments = _parse_arguments()
     # Thousands of requests of one user within seconds are the point here.
     os.environ["RATE_LIMIT_ENABLED"] = "false"
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as name, run_system(Path(name) / "data") as system:
-        directory = Path(name)
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as parent, run_system(Path(parent) / "data") as system:
+        directory = Path(parent)
         shutil.copy(CONFIG, directory)
-        notifications = (f'"{notification}"\n' for notification in _add_notifications(system))
-        (directory / "notifications.dict").write_text("".join(notifications))
+        for name, words in _add_data(system).items():
+            (directory / f"{name}.dict").write_text("".join(f'"{word}"\n' for word in words))
         (directory / "identities.json").write_text(json.dumps(_identities(system)))
         status = _fuzz(system, directory, arguments)
         problems = _find_aftermath(system)
@@ -56,17 +65,45 @@ def _parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _add_notifications(system: RunningSystem) -> list[str]:
-    """Give alice an inbox of more than one page, and return the ids of its notifications."""
+def _add_data(system: RunningSystem) -> dict[str, list[str]]:
+    """Give alice an inbox of more than one page, all of it sent to her webhook as well.
+
+    Returns what chance would not guess, by the names of the dictionaries: ids from the inbox and from the log of
+    deliveries, addresses that lead nowhere but to this machine, and the last part of a link to unsubscribe.
+    """
+    sink = system.await_line("The messages").split()[2]
+    for name, tenant in PEOPLE.items():
+        with system.client(name, tenant=tenant) as person:
+            for channel, address in ADDRESSES.items():
+                person.put(f"/v1/contact-points/{channel}", json={"address": address.format(sink)}).raise_for_status()
     with system.client("alice") as alice, system.client("bob") as bob:
-        alice.put("/v1/subscriptions/scenario.executed").raise_for_status()
+        subscription = {"channels": ["webhook"]}
+        alice.put("/v1/subscriptions/scenario.executed", json=subscription).raise_for_status()
         for number in range(SCENARIOS):
             scenario = bob.post("/v1/scenarios", json={"name": f"Scenario {number}"}).raise_for_status().json()
             for _ in range(EXECUTIONS):
                 bob.post(f"/v1/scenarios/{scenario['id']}/executions", json={}).raise_for_status()
         system.await_fan_out()
         inbox = alice.get("/v1/notifications", params={"limit": SCENARIOS * EXECUTIONS}).raise_for_status().json()
-    return [notification["id"] for notification in inbox["data"]]
+    wait_for(lambda: not system.query("SELECT FROM deliveries WHERE status = 'pending'"))
+    # So that there is something to try again.
+    failed = system.query("UPDATE deliveries SET status = 'failed', reason = 'retries_exhausted' RETURNING id")
+    return {
+        "notifications": [notification["id"] for notification in inbox["data"]],
+        "deliveries": [str(delivery["id"]) for delivery in failed],
+        "addresses": [address.format(sink) for address in ADDRESSES.values()],
+        "tokens": [_make_unsubscribe_token(system)],
+    }
+
+
+def _make_unsubscribe_token(system: RunningSystem) -> str:
+    """Return the last part of the link in a mail to alice."""
+    [alice] = system.query("SELECT tenant_id, id FROM users WHERE external_id = 'alice'")
+    wish = Unsubscription(
+        tenant_id=alice["tenant_id"], user_id=alice["id"], event_type="scenario.executed", channel="email"
+    )
+    cipher = Cipher([(system.directory / ENCRYPTION_KEY_FILE).read_text()])
+    return wish.to_url(PublicSettings(), cipher).rpartition("/")[2]
 
 
 def _identities(system: RunningSystem) -> dict[str, object]:

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from api.relay import RelaySettings
+from api.sending import SEND_TIMEOUT
 from api.settings import ApiSettings
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +29,10 @@ def test_the_balancer_closes_idle_connections_before_the_api_does():
 
 def test_no_idle_connection_outlives_the_drain():
     assert balancer_keep_alive() < drain_delay()
+
+
+def test_a_message_that_somebody_waits_for_has_an_outcome_before_requests_are_broken_off():
+    assert ApiSettings().shutdown_timeout > SEND_TIMEOUT
 
 
 def test_a_container_is_not_killed_before_it_has_stopped():
